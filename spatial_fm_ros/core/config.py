@@ -1,0 +1,139 @@
+"""Every parameter of the package, once. YAML keys, ROS parameters and CLI options are generated from here.
+
+A parameter is a dataclass field made by `param` with its default, a one-line doc (units included)
+and, where they exist, bounds or choices; `config_files.py` reads, checks and writes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def param(
+    default: Any,
+    doc: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] | None = None,
+) -> Any:
+    """A documented dataclass field; `low` and `high` are inclusive bounds."""
+    return field(default=default, metadata={"doc": doc, "low": low, "high": high, "choices": choices})
+
+
+def section(cls: type, doc: str) -> Any:
+    """A nested group of parameters."""
+    return field(default_factory=cls, metadata={"doc": doc})
+
+
+@dataclass(frozen=True)
+class IntakeConfig:
+    image_width: int = param(640, "long side of the working image in pixels; larger images are shrunk", low=64, high=4096)
+    disparity_px: float = param(24.0, "median optical flow that makes a keyframe, in pixels of a 640-wide image", low=0.0)
+    max_interval_s: float = param(2.0, "a keyframe is taken after this time even without motion", low=0.0)
+    min_interval_s: float = param(0.0, "no two keyframes closer than this in time", low=0.0)
+    blur_ratio: float = param(0.5, "reject a frame whose sharpness is below this share of the recent median", low=0.0, high=1.0)
+    dark_level: float = param(8.0, "reject a frame whose mean grey level is below this (0..255)", low=0.0, high=255.0)
+    bright_level: float = param(247.0, "reject a frame whose mean grey level is above this (0..255)", low=0.0, high=255.0)
+    pose_max_gap_s: float = param(0.5, "poses further apart than this are not interpolated", low=0.0)
+    pose_time_offset_s: float = param(0.0, "added to pose stamps to bring them to the camera clock")
+    lidar_time_offset_s: float = param(0.0, "added to LiDAR stamps to bring them to the camera clock")
+    buffer_s: float = param(60.0, "seconds of poses, scans and IMU samples kept", low=1.0)
+
+
+@dataclass(frozen=True)
+class WindowConfig:
+    size: int = param(8, "keyframes in one window (one model pass)", low=2, high=64)
+    overlap: int = param(3, "keyframes shared with the window before", low=2, high=32)
+    max_pending: int = param(12, "keyframes waiting for the model in live use; beyond it they are thinned evenly", low=2)
+
+
+@dataclass(frozen=True)
+class GeometricConfig:
+    features: str = param("xfeat", "local features", choices=("xfeat", "sift"))
+    max_features: int = param(2048, "features kept per image", low=64)
+
+
+@dataclass(frozen=True)
+class OracleConfig:
+    truth: str = param("", "sequence folder or simulated run with ground truth")
+    noise: float = param(0.0, "depth noise, standard deviation as a share of depth", low=0.0)
+    outliers: float = param(0.0, "share of pixels with wrong depth", low=0.0, high=1.0)
+    pose_noise: float = param(0.0, "pose noise, standard deviation as a share of the window's extent", low=0.0)
+    confident_outliers: bool = param(False, "outliers carry full confidence (wrong confidences)")
+    random_gauge: bool = param(True, "put every window into a random similarity gauge")
+    seed: int = param(0, "seed of gauge and noise")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    name: str = param("geometric", "registered model: geometric, oracle, ...")
+    checkpoint: str = param("", "weights: a local file or a hub id; unused by geometric")
+    device: str = param("auto", "auto, cpu, cuda, cuda:N")
+    dtype: str = param("auto", "auto, float32, float16, bfloat16", choices=("auto", "float32", "float16", "bfloat16"))
+    threads: int = param(0, "CPU threads of the model; 0 = all cores", low=0)
+    geometric: GeometricConfig = section(GeometricConfig, "embedded model: features, bundle adjustment, plane sweep")
+    oracle: OracleConfig = section(OracleConfig, "exact cameras and depth from ground truth, for tests")
+
+
+@dataclass(frozen=True)
+class SeamConfig:
+    max_residual: float = param(0.08, "a seam with a larger median relative residual starts a new submap", low=0.0)
+    min_inlier_share: float = param(0.4, "share of overlap pixels that must agree", low=0.0, high=1.0)
+    min_pixels: int = param(200, "overlap pixels with depth on both sides needed for a seam", low=1)
+    max_rotation_deg: float = param(10.0, "largest disagreement of overlap camera orientations", low=0.0)
+
+
+@dataclass(frozen=True)
+class ScaleConfig:
+    min_travel_m: float = param(0.3, "odometry travel needed before scale counts as observed", low=0.0)
+    min_pairs: int = param(6, "keyframe pairs needed for a scale", low=1)
+    metric_sigma: float = param(0.05, "log-scale standard deviation below which the world becomes metric", low=0.0)
+    lost_sigma: float = param(0.10, "log-scale standard deviation above which it is no longer metric", low=0.0)
+    drift_per_window: float = param(0.01, "expected log-scale drift of a seam, standard deviation", low=0.0)
+
+
+@dataclass(frozen=True)
+class MapConfig:
+    voxel_size: float = param(0.03, "edge of a voxel in world units (metres once metric)", low=1e-4)
+    max_voxels: int = param(2_000_000, "bound on the map; the least confident, farthest voxels go first", low=1000)
+    forget_distance: float = param(0.0, "forget voxels farther than this from the camera; 0 = never", low=0.0)
+    min_confidence: float = param(0.5, "pixels below this confidence do not enter the map", low=0.0, high=1.0)
+    max_depth: float = param(0.0, "pixels beyond this depth do not enter the map; 0 = no limit", low=0.0)
+    stride: int = param(2, "every n-th pixel of a depth row and column enters the map", low=1, high=16)
+
+
+@dataclass(frozen=True)
+class RosConfig:
+    image_topic: str = param("image", "image topic")
+    image_compressed: bool = param(False, "the image topic is a CompressedImage")
+    camera_info_topic: str = param("camera_info", "camera info topic")
+    points_topic: str = param("", "LiDAR topic; empty = none")
+    odometry_topic: str = param("", "odometry topic; empty = none")
+    imu_topic: str = param("", "IMU topic; empty = none")
+    pose_source: str = param("odometry", "where metric poses come from", choices=("odometry", "tf", "none"))
+    map_frame: str = param("map", "frame of the map")
+    odom_frame: str = param("odom", "odometry frame, for pose_source tf and TF output")
+    base_frame: str = param("base_link", "robot base frame")
+    publish_tf: bool = param(True, "publish map->odom, or map->camera without odometry")
+    require_metric: bool = param(False, "hold depth and clouds back until the scale is metric")
+    map_rate_hz: float = param(0.5, "rate of the whole map", low=0.0)
+    path_length: int = param(2000, "poses kept in ~/path", low=1)
+    image_reliability: str = param("best_effort", "QoS of the image subscription", choices=("best_effort", "reliable"))
+    queue_depth: int = param(10, "depth of the input queues", low=1)
+    autostart: bool = param(True, "configure and activate by itself")
+    missing_after_s: float = param(5.0, "a configured input silent for this long is reported", low=0.1)
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole package."""
+
+    intake: IntakeConfig = section(IntakeConfig, "keyframes and time-stamped buffers")
+    window: WindowConfig = section(WindowConfig, "windows of keyframes")
+    model: ModelConfig = section(ModelConfig, "the spatial model")
+    seam: SeamConfig = section(SeamConfig, "joining windows")
+    scale: ScaleConfig = section(ScaleConfig, "metric scale")
+    map: MapConfig = section(MapConfig, "voxel map")
+    ros: RosConfig = section(RosConfig, "topics, frames and rates of the ROS nodes")

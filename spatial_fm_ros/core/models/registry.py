@@ -1,0 +1,22 @@
+"""Models by name. A new architecture adds one line here; its module is imported only when asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from spatial_fm_ros.core.config import ModelConfig
+from spatial_fm_ros.core.errors import ModelError
+from spatial_fm_ros.core.models.base import SpatialModel
+
+MODELS: dict[str, str] = {
+    "geometric": "spatial_fm_ros.core.models.geometric.model:GeometricModel",
+    "oracle": "spatial_fm_ros.core.models.oracle:OracleModel",
+}
+
+
+def create_model(config: ModelConfig) -> SpatialModel:
+    """The model `config.name`, not loaded yet. Raises ModelError for an unknown name."""
+    if config.name not in MODELS:
+        raise ModelError(f"Unknown model '{config.name}'; expected one of {', '.join(sorted(MODELS))}.")
+    module, _, cls = MODELS[config.name].partition(":")
+    return getattr(import_module(module), cls)(config)  # type: ignore[no-any-return]

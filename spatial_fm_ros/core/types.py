@@ -1,0 +1,257 @@
+"""What flows through the pipeline: sensor samples in, windows and predictions inside, updates out.
+
+Conventions: stamps are int nanoseconds; poses are 4x4 float64 named `a_from_b` (they take b points
+to a points); camera axes are OpenCV optical (x right, y down, z forward); images are RGB uint8
+[H, W, 3]; pixel (u, v) = (column, row) with the centre of the top-left pixel at (0, 0); depth is
+float32 along z with NaN = unknown; confidence is float32 in [0, 1].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spatial_fm_ros.core.errors import InputError
+
+Array = NDArray[np.float64]
+Image = NDArray[np.uint8]
+Depth = NDArray[np.float32]
+
+#: Distortion models by the names of sensor_msgs/CameraInfo, with their number of coefficients.
+DISTORTION_MODELS = {"none": (0,), "plumb_bob": (4, 5), "rational_polynomial": (8,), "equidistant": (4,)}
+
+
+@dataclass(frozen=True, eq=False)
+class Camera:
+    """Intrinsics of one image size. K float64 [3, 3] in pixels; distortion as CameraInfo orders it.
+
+    Raises InputError when K or the distortion cannot belong to a real camera.
+    """
+
+    width: int
+    height: int
+    K: Array
+    distortion_model: str = "none"
+    distortion: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        K = np.asarray(self.K, dtype=np.float64)
+        object.__setattr__(self, "K", K)
+        if self.width <= 0 or self.height <= 0:
+            raise InputError(f"A camera needs a positive size, got {self.width}x{self.height}.")
+        if K.shape != (3, 3) or not np.isfinite(K).all() or K[0, 0] <= 0 or K[1, 1] <= 0:
+            raise InputError(
+                f"A camera matrix K needs 3x3 finite values with fx, fy > 0, got {K.tolist()}; "
+                "publish calibrated CameraInfo, or none at all and let the model estimate the focal length."
+            )
+        counts = DISTORTION_MODELS.get(self.distortion_model)
+        if counts is None:
+            raise InputError(
+                f"Unknown distortion model '{self.distortion_model}'; expected one of "
+                f"{', '.join(DISTORTION_MODELS)}. Rectify the images first or publish one of these."
+            )
+        if len(self.distortion) not in counts or not np.isfinite(self.distortion).all():
+            raise InputError(
+                f"Distortion model '{self.distortion_model}' takes {' or '.join(map(str, counts))} finite "
+                f"coefficients, got {list(self.distortion)}."
+            )
+
+    @property
+    def is_pinhole(self) -> bool:
+        return not any(self.distortion)
+
+    def resized(self, width: int, height: int) -> Camera:
+        """The same camera after resizing its image (pixel centres at integers, so c' = (c + .5) s - .5)."""
+        sx, sy = width / self.width, height / self.height
+        K = self.K.copy()
+        K[0] *= sx
+        K[1] *= sy
+        K[0, 2] += 0.5 * sx - 0.5
+        K[1, 2] += 0.5 * sy - 0.5
+        return Camera(width, height, K, self.distortion_model, self.distortion)
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One camera image. `camera` is None when its calibration is unknown."""
+
+    stamp_ns: int
+    image: Image
+    camera: Camera | None = None
+    frame_id: str = "camera"
+
+
+@dataclass(frozen=True, eq=False)
+class LidarScan:
+    """One LiDAR sweep. points float32 [N, 3] metres in `frame_id`; point_times_ns int64 [N] after stamp_ns."""
+
+    stamp_ns: int
+    points: NDArray[np.float32]
+    intensity: NDArray[np.float32] | None = None
+    ring: NDArray[np.int32] | None = None
+    point_times_ns: NDArray[np.int64] | None = None
+    frame_id: str = "lidar"
+
+
+@dataclass(frozen=True, eq=False)
+class PoseSample:
+    """A metric pose of the robot's body from odometry, TF or LiDAR odometry. covariance [6, 6] xyz, rpy."""
+
+    stamp_ns: int
+    odom_from_body: Array
+    covariance: Array | None = None
+    frame_id: str = "odom"
+    child_frame_id: str = "base_link"
+
+
+@dataclass(frozen=True, eq=False)
+class ImuSample:
+    """One inertial sample in `frame_id`: rad/s and m/s^2 (gravity included), float64 [3] each."""
+
+    stamp_ns: int
+    angular_velocity: Array
+    linear_acceleration: Array
+    frame_id: str = "imu"
+
+
+@dataclass(frozen=True, eq=False)
+class Rig:
+    """Static extrinsics of the robot, 4x4 metres; None where unknown."""
+
+    body_from_camera: Array | None = None
+    body_from_lidar: Array | None = None
+    body_from_imu: Array | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Keyframe:
+    """A frame kept by the gate, rectified to a pinhole and brought to working size.
+
+    `id` counts up over the pipeline's life; models may cache by it. `camera` is the pinhole of
+    `image` (None: unknown). `odom_from_camera` is the pose prior at its stamp where there is one.
+    """
+
+    id: int
+    stamp_ns: int
+    image: Image
+    camera: Camera | None
+    frame_id: str
+    disparity_px: float
+    reason: str
+    odom_from_camera: Array | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """The images of one forward pass; the first `overlap` keyframes were in the window before."""
+
+    index: int
+    keyframes: tuple[Keyframe, ...]
+    overlap: int
+
+
+class WindowState(str, Enum):
+    """How much of a window a model could see."""
+
+    OK = "ok"
+    NO_PARALLAX = "no_parallax"  # rotations are known, translation and depth are not
+    NO_TEXTURE = "no_texture"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a model says of a window of N keyframes, in the model's own gauge ('world' below).
+
+    world_from_camera float64 [N, 4, 4] (NaN where not posed), K float64 [N, 3, 3] of the depth grid,
+    depth float32 [N, h, w] in gauge units (NaN unknown), confidence float32 [N, h, w] in [0, 1]:
+    the chance that a depth is within 5 % of the truth. `metric`: the gauge is in metres.
+    """
+
+    world_from_camera: Array
+    K: Array
+    depth: Depth
+    confidence: Depth
+    posed: NDArray[np.bool_]
+    state: WindowState = WindowState.OK
+    metric: bool = False
+    note: str = ""
+    figures: dict[str, float] = field(default_factory=dict)  # model's own quality figures, by name
+
+
+class ScaleState(str, Enum):
+    RELATIVE = "relative"  # no observer of metres
+    METRIC = "metric"
+    UNOBSERVABLE = "unobservable"  # an observer is there but cannot see scale
+
+
+@dataclass(frozen=True)
+class ScaleEstimate:
+    """Scale of the published world. `value`: metres per world unit; `sigma`: standard deviation of log(value)."""
+
+    state: ScaleState = ScaleState.RELATIVE
+    value: float = 1.0
+    sigma: float = float("inf")
+    observers: tuple[str, ...] = ()
+    rejected: tuple[str, ...] = ()  # 'name: reason'
+    reason: str = "no observer of metres"
+
+
+@dataclass(frozen=True)
+class SeamReport:
+    """How a window fitted the world. residual: weighted median of point distance over depth (no unit)."""
+
+    accepted: bool
+    residual: float
+    inlier_share: float
+    scale: float
+    reason: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class PosedKeyframe:
+    """A keyframe in the world. depth/confidence [h, w] with the pinhole `camera` of that grid; world units."""
+
+    id: int
+    stamp_ns: int
+    frame_id: str
+    world_from_camera: Array
+    camera: Camera
+    depth: Depth
+    confidence: Depth
+    image: Image
+    submap: int
+    odom_from_camera: Array | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class PointCloud:
+    """points float32 [N, 3] world units, colors uint8 [N, 3] RGB, confidence float32 [N]."""
+
+    points: NDArray[np.float32]
+    colors: Image
+    confidence: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+
+@dataclass(frozen=True, eq=False)
+class Update:
+    """What one window added to the world."""
+
+    window: int
+    submap: int
+    keyframes: tuple[PosedKeyframe, ...]  # new ones only
+    points: PointCloud  # new points only
+    scale: ScaleEstimate
+    seam: SeamReport | None  # None for the first window of a submap
+    state: WindowState
+    note: str
+    timings_s: dict[str, float]
+    map_size: int
+    world_from_odom: Array | None = None  # the correction TF map->odom carries, where odometry exists
+    rescaled_by: float = 1.0  # the whole world was multiplied by this before this update
