@@ -53,6 +53,12 @@ class WindowConfig:
 class GeometricConfig:
     features: str = param("xfeat", "local features", choices=("xfeat", "sift"))
     max_features: int = param(2048, "features kept per image", low=64)
+    min_similarity: float = param(0.0, "matches with a lower cosine similarity are not tried", low=-1.0, high=1.0)
+    max_epipolar_px: float = param(1.5, "largest epipolar error of a match, in pixels", low=0.1)
+    max_reprojection_px: float = param(2.5, "largest reprojection error of a sparse observation, in pixels", low=0.1)
+    min_parallax_px: float = param(2.0, "a pair that a rotation explains better than this has no parallax", low=0.0)
+    adjusted_points: int = param(300, "points per view that bundle adjustment uses (longest tracks)", low=30)
+    memory: int = param(16, "keyframes older than the window that still support it", low=0, high=256)
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,10 @@ class ScaleConfig:
     min_pairs: int = param(6, "keyframe pairs needed for a scale", low=1)
     metric_sigma: float = param(0.05, "log-scale standard deviation below which the world becomes metric", low=0.0)
     lost_sigma: float = param(0.10, "log-scale standard deviation above which it is no longer metric", low=0.0)
-    drift_per_window: float = param(0.01, "expected log-scale drift of a seam, standard deviation", low=0.0)
+    drift_per_window: float = param(0.01, "expected log-scale drift of a seam, standard deviation", low=1e-5)
+    odometry_sigma: float = param(0.005, "scale error of the odometry itself, log standard deviation", low=0.0)
+    conflicts_before_restart: int = param(3, "windows in a row that must contradict the scale before it starts anew", low=1)
+    settle_windows: int = param(4, "windows of a submap after which corrections no longer rescale its past", low=1)
 
 
 @dataclass(frozen=True)

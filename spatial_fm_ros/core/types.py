@@ -8,6 +8,7 @@ float32 along z with NaN = unknown; confidence is float32 in [0, 1].
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -152,6 +153,10 @@ class Window:
     keyframes: tuple[Keyframe, ...]
     overlap: int
 
+    @property
+    def ids(self) -> tuple[int, ...]:
+        return tuple(keyframe.id for keyframe in self.keyframes)
+
 
 class WindowState(str, Enum):
     """How much of a window a model could see."""
@@ -213,7 +218,7 @@ class SeamReport:
 
 @dataclass(frozen=True, eq=False)
 class PosedKeyframe:
-    """A keyframe in the world. depth/confidence [h, w] with the pinhole `camera` of that grid; world units."""
+    """A keyframe in the world. depth (world units), confidence and image [h, w] share the pinhole `camera`."""
 
     id: int
     stamp_ns: int
@@ -234,6 +239,21 @@ class PointCloud:
     points: NDArray[np.float32]
     colors: Image
     confidence: NDArray[np.float32]
+
+    @staticmethod
+    def empty() -> PointCloud:
+        return PointCloud(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8), np.zeros(0, np.float32))
+
+    @staticmethod
+    def joined(clouds: Sequence[PointCloud]) -> PointCloud:
+        """All points of several clouds, in order."""
+        if not clouds:
+            return PointCloud.empty()
+        return PointCloud(
+            np.concatenate([c.points for c in clouds]),
+            np.concatenate([c.colors for c in clouds]),
+            np.concatenate([c.confidence for c in clouds]),
+        )
 
     def __len__(self) -> int:
         return len(self.points)

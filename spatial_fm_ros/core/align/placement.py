@@ -1,0 +1,84 @@
+"""Where a window goes in the world: onto the current submap by its seam, or into a new submap."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from spatial_fm_ros.core.align.seam import OverlapView, align_window
+from spatial_fm_ros.core.align.submap import Submap
+from spatial_fm_ros.core.config import SeamConfig
+from spatial_fm_ros.core.geometry.similarity import Sim3
+from spatial_fm_ros.core.types import Array, Keyframe, PosedKeyframe, Prediction, SeamReport, Window
+
+#: Axes of a forward-looking camera in a body frame: x forward = optical z, y left = -x, z up = -y (REP-103).
+BODY_FROM_OPTICAL = np.array(
+    [[0.0, 0.0, 1.0, 0.0], [-1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
+)
+
+
+def place_on_submap(
+    window: Window, prediction: Prediction, submap: Submap, config: SeamConfig
+) -> tuple[Sim3 | None, SeamReport]:
+    """The seam of the window with the submap's tail. The similarity is None when the seam is refused."""
+    world: list[PosedKeyframe] = []
+    views: list[OverlapView] = []
+    for i, keyframe in enumerate(window.keyframes[: window.overlap]):
+        known = submap.tail.get(keyframe.id)
+        if known is not None and prediction.posed[i]:
+            world.append(known)
+            views.append(
+                OverlapView(
+                    prediction.world_from_camera[i],
+                    prediction.K[i],
+                    prediction.depth[i],
+                    prediction.confidence[i],
+                )
+            )
+    sim, seam = align_window(world, views, config)
+    if sim is None or not seam.accepted:
+        return None, seam
+    scale_is_open = not np.isfinite(seam.scale)
+    if scale_is_open and submap.has_structure and np.isfinite(prediction.depth).any():
+        return None, replace(seam, accepted=False, reason=f"{seam.reason}; the scale is not carried over")
+    return sim, seam
+
+
+def start_submap(
+    window: Window, prediction: Prediction, previous: PosedKeyframe | None, world_from_odom: Array | None
+) -> Sim3:
+    """world_from_window of a new submap, by its first posed keyframe.
+
+    With odometry the keyframe goes where odometry has it (under the correction known so far); else
+    onto the last pose of the world, as large as the last depth seen there; else to the origin,
+    looking along x.
+    """
+    first = int(np.flatnonzero(prediction.posed)[0])
+    keyframe = window.keyframes[first]
+    world_from_camera = _first_pose(keyframe, previous, world_from_odom)
+    scale = _matching_scale(prediction, previous) if keyframe.odom_from_camera is None else 1.0
+    window_from_camera = prediction.world_from_camera[first]
+    rotation = world_from_camera[:3, :3] @ window_from_camera[:3, :3].T
+    translation = world_from_camera[:3, 3] - scale * rotation @ window_from_camera[:3, 3]
+    return Sim3(scale, rotation, translation)
+
+
+def scaled_about(sim: Sim3, factor: float, centre: Array) -> Sim3:
+    """`sim` followed by a scaling by `factor` about the world point `centre` [3]."""
+    return Sim3(factor, np.eye(3), (1.0 - factor) * centre) @ sim
+
+
+def _first_pose(keyframe: Keyframe, previous: PosedKeyframe | None, world_from_odom: Array | None) -> Array:
+    if keyframe.odom_from_camera is not None:
+        correction = np.eye(4) if world_from_odom is None else world_from_odom
+        pose: Array = correction @ keyframe.odom_from_camera
+        return pose
+    return BODY_FROM_OPTICAL if previous is None else previous.world_from_camera
+
+
+def _matching_scale(prediction: Prediction, previous: PosedKeyframe | None) -> float:
+    """World over window median depth; 1 where either is unknown."""
+    if previous is None or not np.isfinite(previous.depth).any() or not np.isfinite(prediction.depth).any():
+        return 1.0
+    return float(np.nanmedian(previous.depth) / np.nanmedian(prediction.depth))

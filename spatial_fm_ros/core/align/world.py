@@ -1,0 +1,211 @@
+"""The world: submaps with one of them growing. Takes predictions in, gives posed keyframes and points out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from spatial_fm_ros.core.align.placement import place_on_submap, scaled_about, start_submap
+from spatial_fm_ros.core.align.submap import Submap, Trajectory
+from spatial_fm_ros.core.config import Config
+from spatial_fm_ros.core.geometry.cameras import unproject
+from spatial_fm_ros.core.geometry.similarity import Sim3
+from spatial_fm_ros.core.mapping.voxel_map import VoxelMap
+from spatial_fm_ros.core.metric.filter import ScaleFilter
+from spatial_fm_ros.core.metric.observers import ScaleObserver
+from spatial_fm_ros.core.types import (
+    Array,
+    Camera,
+    Image,
+    PointCloud,
+    PosedKeyframe,
+    Prediction,
+    ScaleEstimate,
+    ScaleState,
+    SeamReport,
+    Window,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Integrated:
+    """What one window became. keyframes and points: the new ones only."""
+
+    submap: int
+    keyframes: tuple[PosedKeyframe, ...]
+    points: PointCloud
+    scale: ScaleEstimate
+    seam: SeamReport | None
+    rescaled_by: float
+    world_from_odom: Array | None
+
+
+class World:
+    """Not thread-safe: the pipeline guards it."""
+
+    def __init__(self, config: Config, observers: Sequence[ScaleObserver]) -> None:
+        self.config = config
+        self.observers = observers
+        self.submaps: list[Submap] = []
+        self.scale = ScaleEstimate()
+        self.loaded: list[PointCloud] = []
+        self.evicted_submaps = 0
+        self._last: PosedKeyframe | None = None
+        self._world_from_odom: Array | None = None
+
+    def integrate(self, window: Window, prediction: Prediction) -> Integrated:
+        """Place the window, settle the scale, add its new keyframes and points.
+
+        Precondition: at least one keyframe of the window is posed.
+        """
+        submap, sim, seam, is_new = self._place(window, prediction)
+        posed = _in_world(window, prediction, sim, submap.id)
+        if not is_new and seam is not None and np.isfinite(seam.scale):
+            submap.scale.predict()
+        sim, rescaled_by = self._settle_scale(submap, sim, posed)
+        posed = _in_world(window, prediction, sim, submap.id)
+        fresh = _new_keyframes(window, posed)
+        points = [self._points_of(keyframe) for keyframe in fresh]
+        for keyframe, cloud in zip(fresh, points, strict=True):
+            submap.add_keyframe(keyframe)
+            submap.add_points(cloud, keyframe.world_from_camera[:3, 3])
+        submap.windows += 1
+        submap.has_structure |= has_depth(prediction)
+        self._renew_tail(submap, window, posed)
+        self._remember_newest(posed)
+        self._bound_voxels()
+        self.scale = submap.scale.estimate()
+        return Integrated(
+            submap.id, tuple(fresh), PointCloud.joined(points), self.scale, seam, rescaled_by, self._world_from_odom
+        )
+
+    def cloud(self, submap: int | None = None) -> PointCloud:
+        """The voxels of one submap, or of all with what was loaded."""
+        if submap is not None:
+            return self.submaps[submap].cloud()
+        return PointCloud.joined([*self.loaded, *(s.cloud() for s in self.submaps)])
+
+    def trajectories(self) -> list[Trajectory]:
+        return [s.trajectory() for s in self.submaps]
+
+    @property
+    def map_size(self) -> int:
+        return sum(len(s.voxels) for s in self.submaps) + sum(len(c) for c in self.loaded)
+
+    def _place(
+        self, window: Window, prediction: Prediction
+    ) -> tuple[Submap, Sim3, SeamReport | None, bool]:
+        seam: SeamReport | None = None
+        if self.submaps:
+            current = self.submaps[-1]
+            sim, seam = place_on_submap(window, prediction, current, self.config.seam)
+            if sim is not None:
+                return current, sim, seam, False
+        sim = start_submap(window, prediction, self._last, self._world_from_odom)
+        first = int(np.flatnonzero(prediction.posed)[0])
+        origin = sim.apply(prediction.world_from_camera[first, :3, 3])
+        self.submaps.append(
+            Submap(len(self.submaps), origin, VoxelMap(self.config.map), ScaleFilter(self.config.scale))
+        )
+        return self.submaps[-1], sim, seam, True
+
+    def _settle_scale(self, submap: Submap, sim: Sim3, posed: list[PosedKeyframe]) -> tuple[Sim3, float]:
+        """Observe metres and bring the window (and a young submap as a whole) to them.
+
+        Returns the corrected world_from_window and what the submap's past was multiplied by.
+        """
+        was_metric = submap.scale.state is ScaleState.METRIC
+        seen = [observer.observe(posed) for observer in self.observers]
+        submap.scale.update([observation for observation in seen if observation is not None])
+        if submap.scale.state is not ScaleState.METRIC:
+            return sim, 1.0
+        log_factor = submap.scale.log_scale
+        factor = float(np.exp(log_factor))
+        submap.scale.rebase(log_factor)
+        if not was_metric or submap.windows < self.config.scale.settle_windows:
+            submap.rescale(factor)
+            return scaled_about(sim, factor, submap.origin), factor
+        # An old submap is not bent: only the window is, about the cameras it hangs on.
+        shared = [k.world_from_camera[:3, 3] for k in posed if k.id in submap.tail]
+        centre = np.mean(shared, axis=0) if shared else submap.origin
+        return scaled_about(sim, factor, centre), 1.0
+
+    def _points_of(self, keyframe: PosedKeyframe) -> PointCloud:
+        """The confident pixels of a keyframe as world points."""
+        limits, step = self.config.map, self.config.map.stride
+        depth = keyframe.depth[::step, ::step]
+        confidence = keyframe.confidence[::step, ::step]
+        use = np.isfinite(depth) & (confidence >= limits.min_confidence)
+        if limits.max_depth > 0:
+            use &= depth <= limits.max_depth
+        in_camera = unproject(keyframe.camera.K, keyframe.depth)[::step, ::step][use]
+        pose = keyframe.world_from_camera
+        points = in_camera @ pose[:3, :3].T + pose[:3, 3]
+        return PointCloud(
+            points.astype(np.float32), keyframe.image[::step, ::step][use], confidence[use].astype(np.float32)
+        )
+
+    def _renew_tail(self, submap: Submap, window: Window, posed: list[PosedKeyframe]) -> None:
+        """What the next window may share. A camera that stands or turns keeps the depth it saw before."""
+        tail = {keyframe.id: keyframe for keyframe in posed}
+        if not any(np.isfinite(keyframe.depth).any() for keyframe in posed):
+            shared = window.ids[: window.overlap]
+            tail |= {i: keyframe for i, keyframe in submap.tail.items() if i in shared}
+        submap.tail = tail
+
+    def _remember_newest(self, posed: list[PosedKeyframe]) -> None:
+        self._last = posed[-1]
+        for keyframe in reversed(posed):
+            if keyframe.odom_from_camera is not None:
+                self._world_from_odom = keyframe.world_from_camera @ np.linalg.inv(keyframe.odom_from_camera)
+                return
+
+    def _bound_voxels(self) -> None:
+        """All submaps together keep the map's bound: the oldest give way first."""
+        for submap in self.submaps[:-1]:
+            if sum(len(s.voxels) for s in self.submaps) <= self.config.map.max_voxels:
+                return
+            if len(submap.voxels):
+                submap.voxels = VoxelMap(self.config.map)
+                self.evicted_submaps += 1
+
+
+def has_depth(prediction: Prediction) -> bool:
+    return bool(np.isfinite(prediction.depth).any())
+
+
+def _in_world(window: Window, prediction: Prediction, sim: Sim3, submap: int) -> list[PosedKeyframe]:
+    """The posed keyframes of a window under world_from_window = `sim`."""
+    height, width = prediction.depth.shape[1:]
+    posed = []
+    for i in np.flatnonzero(prediction.posed):
+        keyframe = window.keyframes[i]
+        posed.append(
+            PosedKeyframe(
+                id=keyframe.id,
+                stamp_ns=keyframe.stamp_ns,
+                frame_id=keyframe.frame_id,
+                world_from_camera=sim.apply_pose(prediction.world_from_camera[i]),
+                camera=Camera(width, height, prediction.K[i]),
+                depth=(prediction.depth[i] * sim.scale).astype(np.float32),
+                confidence=prediction.confidence[i],
+                image=_at_size(keyframe.image, width, height),
+                submap=submap,
+                odom_from_camera=keyframe.odom_from_camera,
+            )
+        )
+    return posed
+
+
+def _new_keyframes(window: Window, posed: list[PosedKeyframe]) -> list[PosedKeyframe]:
+    shared = set(window.ids[: window.overlap])
+    return [keyframe for keyframe in posed if keyframe.id not in shared]
+
+
+def _at_size(image: Image, width: int, height: int) -> Image:
+    if image.shape[:2] == (height, width):
+        return image
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)

@@ -1,0 +1,276 @@
+"""A frame goes in, an update comes out: the whole story from sensor samples to a metric map.
+
+The live node and the offline mapper both call this and nothing else. `offer` is cheap and belongs
+to the thread that receives images; `step` is slow and belongs to the one thread that owns the device.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+
+from spatial_fm_ros.core.align.submap import Trajectory
+from spatial_fm_ros.core.align.world import Integrated, World
+from spatial_fm_ros.core.config import Config
+from spatial_fm_ros.core.errors import ModelError
+from spatial_fm_ros.core.geometry.rectify import Rectifier
+from spatial_fm_ros.core.geometry.rotations import rotation_angle
+from spatial_fm_ros.core.intake.gate import GateDecision, KeyframeGate
+from spatial_fm_ros.core.intake.poses import PoseBuffer
+from spatial_fm_ros.core.intake.scans import ImuBuffer, ScanBuffer
+from spatial_fm_ros.core.intake.windows import WindowAssembler
+from spatial_fm_ros.core.metric.pose_ratio import PoseRatioObserver
+from spatial_fm_ros.core.models.base import SpatialModel
+from spatial_fm_ros.core.models.registry import create_model
+from spatial_fm_ros.core.stats import PipelineStats
+from spatial_fm_ros.core.types import (
+    Array,
+    Frame,
+    ImuSample,
+    Keyframe,
+    LidarScan,
+    PointCloud,
+    PosedKeyframe,
+    PoseSample,
+    Prediction,
+    Rig,
+    ScaleEstimate,
+    Update,
+    Window,
+    WindowState,
+)
+
+#: While the camera turns less than this, a window without parallax keeps the overlap it had.
+HOLD_ROTATION_DEG = 15.0
+
+
+class Pipeline:
+    """Intake, windows, model, seams, scale and map of one camera."""
+
+    def __init__(self, config: Config, model: SpatialModel | None = None) -> None:
+        self.config = config
+        self.model = model if model is not None else create_model(config.model)
+        self.rig = Rig()
+        self.stats = PipelineStats()
+        self._rectifier = Rectifier(config.intake.image_width)
+        self._gate = KeyframeGate(config.intake)
+        self._windows = WindowAssembler(config.window)
+        self._poses = PoseBuffer(config.intake.pose_max_gap_s, config.intake.buffer_s)
+        self._scans = ScanBuffer(config.intake.buffer_s)
+        self._imu = ImuBuffer(config.intake.buffer_s)
+        self._world = World(config, [PoseRatioObserver(config.scale)])
+        self._next_id = 0
+        self._epoch = 0  # counts resets: a window in the model's hands then belongs to the past
+        self._model_epoch = 0
+        self._intake_lock = threading.RLock()
+        self._world_lock = threading.RLock()
+
+    def load(self) -> None:
+        """Load the model. Raises ModelError with the reason."""
+        self.model.load()
+
+    # -- sensors -----------------------------------------------------------------------------
+
+    def set_rig(self, rig: Rig) -> None:
+        """Static extrinsics; without body_from_camera, poses are taken to be the camera's own."""
+        self.rig = rig
+
+    def add_pose(self, sample: PoseSample) -> None:
+        """Raises InputError for a pose that is none."""
+        offset = round(self.config.intake.pose_time_offset_s * 1e9)
+        self._poses.add(replace(sample, stamp_ns=sample.stamp_ns + offset) if offset else sample)
+
+    def add_scan(self, scan: LidarScan) -> None:
+        offset = round(self.config.intake.lidar_time_offset_s * 1e9)
+        self._scans.add(replace(scan, stamp_ns=scan.stamp_ns + offset) if offset else scan)
+
+    def add_imu(self, sample: ImuSample) -> None:
+        self._imu.add(sample)
+
+    # -- frames ------------------------------------------------------------------------------
+
+    def offer(self, frame: Frame) -> GateDecision:
+        """Rectify a frame and let the gate decide; a kept one waits for its window.
+
+        Raises InputError for a frame that cannot be used; nothing is changed by it then.
+        """
+        with self._intake_lock:
+            image, camera = self._rectifier.rectify(frame)
+            decision = self._gate.consider(frame.stamp_ns, image)
+            self.stats.frames += 1
+            if not decision.kept:
+                self.stats.rejected[decision.reason] += 1
+                return decision
+            self.stats.keyframes += 1
+            keyframe = Keyframe(
+                id=self._next_id,
+                stamp_ns=frame.stamp_ns,
+                image=image,
+                camera=camera,
+                frame_id=frame.frame_id,
+                disparity_px=decision.disparity_px,
+                reason=decision.reason,
+            )
+            self._next_id += 1
+            self._windows.push(keyframe)
+            return decision
+
+    def ready(self) -> bool:
+        """A full window is waiting for `step`."""
+        return self._windows.ready()
+
+    def step(self, final: bool = False) -> Update | None:
+        """Process the next window. None where there is none (`final`: a shorter one will do)."""
+        epoch = self._epoch
+        if self._model_epoch != epoch:
+            self.model.reset()
+            self._model_epoch = epoch
+        window = self._windows.take(final)
+        if window is None:
+            return None
+        started = time.perf_counter()
+        window = replace(window, keyframes=tuple(self._with_pose(k) for k in window.keyframes))
+        prediction, note = self._infer(window)
+        inferred = time.perf_counter()
+        with self._world_lock:
+            if self._epoch != epoch:
+                return None
+            update = self._integrate(window, prediction, note)
+        finished = time.perf_counter()
+        self.stats.windows += 1
+        self.stats.window_times_s.append(finished - started)
+        return replace(
+            update,
+            timings_s={
+                "model": inferred - started,
+                "world": finished - inferred,
+                "window": finished - started,
+            },
+        )
+
+    def add_frame(self, frame: Frame) -> Update | None:
+        """`offer`, then `step` when a window is full: the offline way, nothing is thinned."""
+        self.offer(frame)
+        return self.step() if self.ready() else None
+
+    def finish(self) -> Update | None:
+        """The last keyframes as a shorter window."""
+        return self.step(final=True)
+
+    # -- the world ---------------------------------------------------------------------------
+
+    @property
+    def scale(self) -> ScaleEstimate:
+        return self._world.scale
+
+    @property
+    def thinned(self) -> int:
+        """Keyframes dropped because the model could not keep up."""
+        return self._windows.thinned
+
+    @property
+    def pose_jumps(self) -> int:
+        return self._poses.jumps
+
+    @property
+    def map_size(self) -> int:
+        """Voxels of the whole map."""
+        with self._world_lock:
+            return self._world.map_size
+
+    def map_cloud(self, submap: int | None = None) -> PointCloud:
+        """A snapshot of one submap, or of the whole map."""
+        with self._world_lock:
+            return self._world.cloud(submap)
+
+    def trajectories(self) -> list[Trajectory]:
+        """Keyframe poses by submap, in the scale known now."""
+        with self._world_lock:
+            return self._world.trajectories()
+
+    def pose_at(self, stamp_ns: int) -> Array | None:
+        """odom_from_camera [4, 4] at a stamp, or None where poses do not reach."""
+        odom_from_body = self._poses.at(stamp_ns)
+        if odom_from_body is None or self.rig.body_from_camera is None:
+            return odom_from_body
+        pose: Array = odom_from_body @ self.rig.body_from_camera
+        return pose
+
+    def load_map(self, cloud: PointCloud) -> None:
+        """Add a saved map, as it is, to what `map_cloud` gives."""
+        with self._world_lock:
+            self._world.loaded.append(cloud)
+
+    def reset(self) -> None:
+        """Forget every sample, window, pose and voxel; the model stays loaded."""
+        with self._intake_lock, self._world_lock:
+            self._gate.reset()
+            self._windows.reset()
+            self._poses.clear()
+            self._scans.clear()
+            self._imu.clear()
+            self._epoch += 1
+            self._world = World(self.config, self._world.observers)
+            self.stats = PipelineStats(resets=self.stats.resets + 1)
+
+    # -- inside a step -----------------------------------------------------------------------
+
+    def _with_pose(self, keyframe: Keyframe) -> Keyframe:
+        return replace(keyframe, odom_from_camera=self.pose_at(keyframe.stamp_ns))
+
+    def _infer(self, window: Window) -> tuple[Prediction | None, str]:
+        try:
+            prediction = self.model.infer(window)
+        except ModelError as error:
+            return None, str(error)
+        return prediction, prediction.note
+
+    def _integrate(self, window: Window, prediction: Prediction | None, note: str) -> Update:
+        state = prediction.state if prediction is not None else WindowState.FAILED
+        if prediction is None or not prediction.posed.any():
+            self.stats.failed_windows += 1
+            return _update(window, None, (), self._world.scale, state, note, self._world.map_size)
+        result = self._world.integrate(window, prediction)
+        self.stats.submaps = len(self._world.submaps)
+        if state is WindowState.NO_PARALLAX and _turned_deg(prediction, window.overlap) < HOLD_ROTATION_DEG:
+            # The next window hangs on the keyframes that still have depth.
+            self._windows.hold(window)
+        return _update(window, result, result.keyframes, result.scale, state, note, self._world.map_size)
+
+
+def _turned_deg(prediction: Prediction, overlap: int) -> float:
+    """Rotation from the first posed overlap camera to the last posed camera; infinite without overlap."""
+    shared = np.flatnonzero(prediction.posed[:overlap])
+    if not len(shared):
+        return float("inf")
+    last = int(np.flatnonzero(prediction.posed)[-1])
+    first_rotation = prediction.world_from_camera[int(shared[0]), :3, :3]
+    return float(np.degrees(rotation_angle(first_rotation.T @ prediction.world_from_camera[last, :3, :3])))
+
+
+def _update(
+    window: Window,
+    result: Integrated | None,
+    keyframes: tuple[PosedKeyframe, ...],
+    scale: ScaleEstimate,
+    state: WindowState,
+    note: str,
+    map_size: int,
+) -> Update:
+    return Update(
+        window=window.index,
+        submap=result.submap if result else -1,
+        keyframes=keyframes,
+        points=result.points if result else PointCloud.empty(),
+        scale=scale,
+        seam=result.seam if result else None,
+        state=state,
+        note=note,
+        timings_s={},
+        map_size=map_size,
+        world_from_odom=result.world_from_odom if result else None,
+        rescaled_by=result.rescaled_by if result else 1.0,
+    )
