@@ -1,0 +1,81 @@
+"""Projection and rays of pinhole cameras with the distortion models of sensor_msgs/CameraInfo.
+
+Normalised coordinates are x/z, y/z of the camera frame (x right, y down, z forward); pixels are (u, v)
+with the centre of the top-left pixel at (0, 0).
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike
+
+from spatial_fm_ros.core.types import Array, Camera
+
+
+def pixel_grid(width: int, height: int) -> Array:
+    """Pixel centres (u, v) of an image, float64 [height, width, 2]."""
+    u, v = np.meshgrid(np.arange(width, dtype=np.float64), np.arange(height, dtype=np.float64))
+    return np.stack([u, v], axis=-1)
+
+
+def distort(camera: Camera, normalised: ArrayLike) -> Array:
+    """Normalised coordinates [..., 2] of the ideal ray to those the lens makes of it."""
+    xy = np.asarray(normalised, dtype=np.float64)
+    if camera.is_pinhole or xy.size == 0:
+        return xy.copy()
+    flat = np.concatenate([xy.reshape(-1, 2), np.ones((xy.size // 2, 1))], axis=1)[:, None, :]
+    coefficients, none = np.asarray(camera.distortion), np.zeros(3)
+    if camera.distortion_model == "equidistant":
+        out, _ = cv2.fisheye.projectPoints(flat, none, none, np.eye(3), coefficients)
+    else:
+        out, _ = cv2.projectPoints(flat, none, none, np.eye(3), coefficients)
+    return np.asarray(out, dtype=np.float64).reshape(xy.shape)
+
+
+def project(camera: Camera, points: ArrayLike) -> Array:
+    """Pixels [..., 2] of points [..., 3] of the camera frame; NaN for points not in front of it."""
+    X = np.asarray(points, dtype=np.float64)
+    z = X[..., 2:]
+    in_front = z > 0
+    xy = distort(camera, X[..., :2] / np.where(in_front, z, 1.0))
+    pixels = xy @ camera.K[:2, :2].T + camera.K[:2, 2]
+    return np.where(in_front, pixels, np.nan)
+
+
+def unproject(K: ArrayLike, depth: ArrayLike) -> Array:
+    """Points [..., h, w, 3] of depth images [..., h, w] along z of a pinhole K [..., 3, 3]; NaN stays NaN."""
+    z = np.asarray(depth, dtype=np.float64)
+    K = np.asarray(K, dtype=np.float64)
+    rays = pinhole_rays(K, z.shape[-1], z.shape[-2])
+    return rays * z[..., None]
+
+
+def pinhole_rays(K: ArrayLike, width: int, height: int) -> Array:
+    """Rays with z = 1, [..., height, width, 3], of every pixel of pinhole cameras K [..., 3, 3]."""
+    K = np.asarray(K, dtype=np.float64)
+    grid = pixel_grid(width, height)
+    centred = grid - K[..., None, None, :2, 2]
+    y = centred[..., 1] / K[..., 1, 1, None, None]
+    x = (centred[..., 0] - K[..., 0, 1, None, None] * y) / K[..., 0, 0, None, None]
+    return np.stack([x, y, np.ones_like(x)], axis=-1)
+
+
+def distortion_limit(camera: Camera) -> float:
+    """Largest x/z radius up to which the lens still maps outwards, at most tan(85 deg).
+
+    Polynomial models fold back beyond it: two rays share a pixel there, so nothing can be undistorted.
+    """
+    horizon = float(np.tan(np.radians(85.0)))
+    if camera.is_pinhole:
+        return horizon
+    angles = np.radians(np.linspace(0.0, 85.0, 1701))
+    radii = np.tan(angles)
+    limits = [horizon]
+    for direction in np.radians(np.arange(0.0, 360.0, 45.0)):
+        axis = np.array([np.cos(direction), np.sin(direction)])
+        mapped = distort(camera, radii[:, None] * axis) @ axis
+        falling = np.flatnonzero(~(np.diff(mapped) > 0))
+        if len(falling):
+            limits.append(float(radii[falling[0]]))
+    return min(limits)
