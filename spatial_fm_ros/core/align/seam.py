@@ -1,8 +1,9 @@
 """Seams: bring a new window onto the world through the keyframes it shares with the window before.
 
 Both windows hold depth of the same pixels and a pose of the same cameras. One similarity must map
-all of them: it is found by iteratively reweighted least squares (Huber weights, Huber 1964) over
-pixel points and camera frames, each step being a weighted closed form (Umeyama 1991).
+all of them: it is found by iteratively reweighted least squares over pixel points and camera frames
+(Huber weights to converge, then Tukey's so that outliers count nothing), each step being a weighted
+closed form (Umeyama 1991).
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ import numpy as np
 from spatial_fm_ros.core.config import SeamConfig
 from spatial_fm_ros.core.errors import InputError
 from spatial_fm_ros.core.geometry.cameras import unproject
-from spatial_fm_ros.core.geometry.robust import huber_weights, weighted_median
-from spatial_fm_ros.core.geometry.rotations import chordal_mean, rotation_angle
-from spatial_fm_ros.core.geometry.similarity import Sim3, umeyama
+from spatial_fm_ros.core.geometry.robust import huber_weights, tukey_weights, weighted_median
+from spatial_fm_ros.core.geometry.rotations import chordal_mean, nearest_rotation, rotation_angle
+from spatial_fm_ros.core.geometry.similarity import Sim3
 from spatial_fm_ros.core.types import Array, Depth, PosedKeyframe, SeamReport
 
 #: Overlap pixels used per keyframe; more change the result by less than its noise.
@@ -37,12 +38,13 @@ class OverlapView:
 
 @dataclass(frozen=True, eq=False)
 class _Correspondences:
-    """Points of shared pixels: window gauge, world, relative weights, world depth."""
+    """Points of shared pixels [N, 3] in window gauge and world, their weights and depths [N]."""
 
     window: Array
     world: Array
     weight: Array
     depth: Array
+    window_depth: Array
 
 
 def align_window(
@@ -70,30 +72,73 @@ def align_window(
 def _solve(
     world: Sequence[PosedKeyframe], window: Sequence[OverlapView], pixels: _Correspondences
 ) -> tuple[Sim3, Array]:
-    """IRLS from a robust start. Returns the similarity and the relative residual of every pixel."""
+    """IRLS from a robust start. Returns the similarity and the relative residual of every pixel.
+
+    The cameras together weigh as much as the pixels (pixels are many but share one depth bias):
+    their centres count for all of the similarity, their axes for the rotation only.
+    """
     sim = _initial(world, window, pixels)
-    world_frames, window_frames = _frame_points(world, window, pixels)
-    # The cameras together weigh as much as the pixels: pixels are many but share one depth bias.
-    base = pixels.weight / pixels.weight.sum()
-    frame_base = np.full(len(world_frames), 1.0 / len(world_frames))
     depth_scale = float(np.median(pixels.depth))
-    for _ in range(ITERATIONS):
-        residual = np.linalg.norm(sim.apply(pixels.window) - pixels.world, axis=1) / pixels.depth
-        frame_residual = np.linalg.norm(sim.apply(window_frames) - world_frames, axis=1) / depth_scale
-        # Weights divide by depth squared so that every pixel counts by its relative error.
-        w_pixels = base * huber_weights(residual) * (depth_scale / pixels.depth) ** 2
-        w_frames = frame_base * huber_weights(frame_residual)
-        updated = umeyama(
-            np.vstack([pixels.world, world_frames]),
-            np.vstack([pixels.window, window_frames]),
-            np.concatenate([w_pixels, w_frames]),
-        )
-        change = abs(updated.log_scale - sim.log_scale) + rotation_angle(updated.R @ sim.R.T)
-        sim = updated
-        if change < 1e-9:
-            break
-    residual = np.linalg.norm(sim.apply(pixels.window) - pixels.world, axis=1) / pixels.depth
-    return sim, residual
+    window_centres = np.stack([v.window_from_camera[:3, 3] for v in window])
+    world_centres = np.stack([k.world_from_camera[:3, 3] for k in world])
+    window_points = np.vstack([pixels.window, window_centres])
+    world_points = np.vstack([pixels.world, world_centres])
+    depths = (
+        np.concatenate([pixels.depth, np.full(len(world), depth_scale)]),
+        np.concatenate([pixels.window_depth, np.full(len(world), depth_scale / sim.scale)]),
+    )
+    base = np.concatenate([pixels.weight / pixels.weight.sum(), np.full(len(world), 1.0 / len(world))])
+    axes = np.einsum(
+        "nij,nkj->nik",
+        np.stack([k.world_from_camera[:3, :3] for k in world]),
+        np.stack([v.window_from_camera[:3, :3] for v in window]),
+    )
+    for weigh in (huber_weights, tukey_weights):
+        for _ in range(ITERATIONS):
+            residual, divisor = _residual(sim, window_points, world_points, depths)
+            robust = np.concatenate(
+                [weigh(residual[: -len(world)]), huber_weights(residual[-len(world) :])]
+            )
+            # Dividing by depth squared makes every point count by its relative error.
+            updated = _weighted_similarity(
+                world_points, window_points, base * robust * (depth_scale / divisor) ** 2, axes, depth_scale
+            )
+            change = abs(updated.log_scale - sim.log_scale) + rotation_angle(updated.R @ sim.R.T)
+            sim = updated
+            if change < 1e-7:
+                break
+    residual, _ = _residual(sim, window_points, world_points, depths)
+    return sim, residual[: -len(world)]
+
+
+def _weighted_similarity(a: Array, b: Array, weight: Array, axes: Array, length: float) -> Sim3:
+    """a_from_b of points [N, 3] as Umeyama 1991 has it, the camera rotations `axes` [n, 3, 3] joining
+    into the rotation as if each axis were a point at distance `length`. Raises InputError when the
+    points do not fix a scale."""
+    w = weight / weight.sum()
+    a_mean, b_mean = w @ a, w @ b
+    a_centred, b_centred = a - a_mean, b - b_mean
+    spread = float(w @ np.square(b_centred).sum(axis=1))
+    if not spread > 0:
+        raise InputError("all overlap points fall together")
+    covariance = (a_centred * w[:, None]).T @ b_centred
+    # Axes are unit vectors on both sides: brought to the covariance's units by both extents.
+    extent = length * np.sqrt(spread) / max(np.sqrt(float(w @ np.square(a_centred).sum(axis=1))), 1e-12)
+    covariance_with_axes = covariance + axes.mean(axis=0) * length * extent / 3.0
+    rotation = nearest_rotation(covariance_with_axes)
+    scale = float(np.sum(rotation * covariance)) / spread
+    if not scale > 0:
+        raise InputError("the overlap points contradict the cameras")
+    return Sim3(scale, rotation, a_mean - scale * rotation @ b_mean)
+
+
+def _residual(
+    sim: Sim3, window_points: Array, world_points: Array, depths: tuple[Array, Array]
+) -> tuple[Array, Array]:
+    """Distances over depth, and that depth: the larger of both sides', so that a depth that is far too
+    large in one of them gains no leverage."""
+    divisor = np.maximum(depths[0], sim.scale * depths[1])
+    return np.linalg.norm(sim.apply(window_points) - world_points, axis=1) / divisor, divisor
 
 
 def _initial(
@@ -147,7 +192,7 @@ def _refused(reason: str) -> SeamReport:
 
 def _shared_pixels(world: Sequence[PosedKeyframe], window: Sequence[OverlapView]) -> _Correspondences:
     """The most confident pixels known on both sides, spread over the image."""
-    columns: list[tuple[Array, Array, Array, Array]] = []
+    columns: list[tuple[Array, ...]] = []
     for keyframe, view in zip(world, window, strict=True):
         if keyframe.depth.shape != view.depth.shape:
             raise InputError(
@@ -167,22 +212,10 @@ def _shared_pixels(world: Sequence[PosedKeyframe], window: Sequence[OverlapView]
                 _move(keyframe.world_from_camera, in_world),
                 weight.reshape(-1)[index].astype(np.float64),
                 keyframe.depth.reshape(-1)[index].astype(np.float64),
+                view.depth.reshape(-1)[index].astype(np.float64),
             )
         )
-    window_points, world_points, weights, depths = (np.concatenate(c) for c in zip(*columns, strict=True))
-    return _Correspondences(window_points, world_points, weights, depths)
-
-
-def _frame_points(
-    world: Sequence[PosedKeyframe], window: Sequence[OverlapView], pixels: _Correspondences
-) -> tuple[Array, Array]:
-    """Each camera as four points: its centre and the tips of its axes, as long as half the scene is deep."""
-    length = 0.5 * float(np.median(pixels.depth))
-    ratio = _depth_ratio(world, window)
-    tips = np.vstack([np.zeros(3), np.eye(3)])
-    world_points = [_move(k.world_from_camera, tips * length) for k in world]
-    window_points = [_move(v.window_from_camera, tips * length / ratio) for v in window]
-    return np.vstack(world_points), np.vstack(window_points)
+    return _Correspondences(*(np.concatenate(c) for c in zip(*columns, strict=True)))
 
 
 def _depth_ratio(world: Sequence[PosedKeyframe], window: Sequence[OverlapView]) -> float:

@@ -11,6 +11,9 @@ HUBER = 1.345
 #: Median absolute deviation to standard deviation of a Gaussian.
 MAD_TO_SIGMA = 1.4826
 
+#: Tukey's constant for 95 % efficiency under Gaussian noise (Beaton and Tukey 1974).
+TUKEY = 4.685
+
 
 def weighted_median(values: Array, weights: Array) -> float:
     """The value at which half of the weight is reached. values, weights float64 [N], N > 0."""
@@ -23,4 +26,11 @@ def huber_weights(residual: Array) -> Array:
     """IRLS weights of non-negative residuals [N]; the scale is their own median absolute value."""
     limit = HUBER * max(MAD_TO_SIGMA * float(np.median(residual)), 1e-9)
     weight: Array = limit / np.maximum(residual, limit)
+    return weight
+
+
+def tukey_weights(residual: Array) -> Array:
+    """Redescending IRLS weights of non-negative residuals [N]: far outliers count nothing."""
+    limit = TUKEY * max(MAD_TO_SIGMA * float(np.median(residual)), 1e-9)
+    weight: Array = np.square(np.maximum(0.0, 1.0 - np.square(residual / limit)))
     return weight

@@ -1,0 +1,112 @@
+"""The scale observer and its filter against known scales."""
+
+import numpy as np
+import pytest
+
+from spatial_fm_ros.core.config import ScaleConfig
+from spatial_fm_ros.core.metric.filter import ScaleFilter
+from spatial_fm_ros.core.metric.observers import ScaleObservation, unusable
+from spatial_fm_ros.core.metric.pose_ratio import PoseRatioObserver
+from spatial_fm_ros.core.types import Camera, PosedKeyframe, ScaleState
+
+CONFIG = ScaleConfig()
+CAMERA = Camera(2, 2, np.eye(3))
+
+
+def drive(scale: float, step: float = 0.2, noise: float = 0.0, count: int = 8, seed: int = 0) -> list[PosedKeyframe]:
+    """Keyframes on an arc; odometry in metres, world in units of `scale` metres."""
+    rng = np.random.default_rng(seed)
+    result = []
+    for i in range(count):
+        metres = np.array([i * step, 0.1 * np.sin(i), 0.0])
+        odom, world = np.eye(4), np.eye(4)
+        odom[:3, 3] = metres + rng.normal(0, noise, 3)
+        world[:3, 3] = metres / scale
+        blank = np.zeros((2, 2), np.float32)
+        result.append(
+            PosedKeyframe(i, i, "c", world, CAMERA, blank, blank, np.zeros((2, 2, 3), np.uint8), 0, odom)
+        )
+    return result
+
+
+@pytest.mark.parametrize("scale", [0.02, 1.0, 37.0])
+def test_exact_odometry_gives_the_exact_scale(scale: float) -> None:
+    seen = PoseRatioObserver(CONFIG).observe(drive(scale))
+    assert seen is not None and seen.usable
+    assert seen.log_scale == pytest.approx(np.log(scale), abs=1e-9)
+
+
+def test_its_sigma_covers_its_error() -> None:
+    """Over many noisy drives, the error over sigma stays near one."""
+    errors = []
+    for seed in range(200):
+        seen = PoseRatioObserver(CONFIG).observe(drive(2.0, noise=0.01, seed=seed))
+        assert seen is not None and seen.usable
+        errors.append((seen.log_scale - np.log(2.0)) / seen.sigma)
+    assert 0.3 < np.sqrt(np.mean(np.square(errors))) < 2.0
+
+
+def test_standing_still_is_unobservable() -> None:
+    seen = PoseRatioObserver(CONFIG).observe(drive(2.0, step=0.0, noise=0.001))
+    assert seen is not None and not seen.usable and "travelled" in seen.reason
+
+
+def test_no_odometry_is_no_observer() -> None:
+    keyframes = [
+        PosedKeyframe(**{**vars(k), "odom_from_camera": None}) for k in drive(1.0)
+    ]  # fmt: skip
+    assert PoseRatioObserver(CONFIG).observe(keyframes) is None
+
+
+def test_slipping_odometry_is_refused() -> None:
+    keyframes = drive(1.0, noise=0.5)
+    seen = PoseRatioObserver(CONFIG).observe(keyframes)
+    assert seen is not None and not seen.usable and "disagree" in seen.reason
+
+
+def observation(log_scale: float, sigma: float = 0.01) -> ScaleObservation:
+    return ScaleObservation("poses", log_scale, sigma, True)
+
+
+def test_states_follow_the_evidence() -> None:
+    scale = ScaleFilter(CONFIG)
+    scale.update([])
+    assert scale.state is ScaleState.RELATIVE
+    scale.update([unusable("poses", "standing still")])
+    assert scale.state is ScaleState.UNOBSERVABLE and "standing still" in scale.reason
+    scale.update([observation(0.7)])
+    assert scale.state is ScaleState.METRIC
+    assert scale.estimate().value == pytest.approx(np.exp(0.7), rel=1e-6)
+    assert scale.estimate().observers == ("poses",)
+
+
+def test_metric_is_held_then_lost_with_hysteresis() -> None:
+    scale = ScaleFilter(CONFIG)
+    scale.update([observation(0.0)])
+    between = round((0.5 * (CONFIG.metric_sigma + CONFIG.lost_sigma) / CONFIG.drift_per_window) ** 2)
+    for _ in range(between):
+        scale.predict()
+    scale.update([unusable("poses", "still")])
+    assert scale.state is ScaleState.METRIC
+    for _ in range(round((CONFIG.lost_sigma / CONFIG.drift_per_window) ** 2)):
+        scale.predict()
+    scale.update([unusable("poses", "still")])
+    assert scale.state is ScaleState.UNOBSERVABLE
+
+
+def test_one_contradiction_is_reported_many_restart() -> None:
+    scale = ScaleFilter(CONFIG)
+    for _ in range(5):
+        scale.update([observation(0.0)])
+    scale.update([observation(1.0)])
+    assert scale.log_scale == pytest.approx(0.0) and "away" in scale.rejected[0]
+    for _ in range(CONFIG.conflicts_before_restart):
+        scale.update([observation(1.0)])
+    assert scale.log_scale == pytest.approx(1.0, abs=0.02)
+
+
+def test_rebase_keeps_metres() -> None:
+    scale = ScaleFilter(CONFIG)
+    scale.update([observation(0.3)])
+    scale.rebase(0.3)
+    assert scale.estimate().value == pytest.approx(1.0)
