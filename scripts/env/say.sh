@@ -1,0 +1,84 @@
+# Sourced by with_env: messages, visible steps, locks.
+
+say() { printf '%s\n' "[spatial_fm_ros] $*" >&2; }
+
+die() {
+  printf '%s\n' "[spatial_fm_ros] ERROR: $*" >&2
+  exit 1
+}
+
+# step NAME LOG CMD...: run CMD with its output in LOG; say what it is doing every five seconds.
+step() {
+  local name=$1 log=$2 pid status=0 start=$SECONDS next=5 line
+  shift 2
+  mkdir -p "$(dirname "$log")"
+  say "$name ..."
+  "$@" >"$log" 2>&1 </dev/null &
+  pid=$!
+  # A signal to this script alone must not leave pip or a compiler running.
+  trap 'kill "$pid" 2>/dev/null; wait "$pid" 2>/dev/null; trap - INT TERM; say "interrupted; run the same command again to go on"; exit 130' INT TERM
+  while kill -0 "$pid" 2>/dev/null; do
+    sleep 0.2
+    if [ $((SECONDS - start)) -ge $next ]; then
+      line=$(tail -c 2000 "$log" | tr '\r' '\n' | grep -v '^[[:space:]]*$' | tail -n 1 | cut -c1-100 || true)
+      say "  $((SECONDS - start)) s: $line"
+      next=$((next + 5))
+    fi
+  done
+  wait "$pid" || status=$?
+  trap - INT TERM
+  if [ $status -eq 0 ]; then
+    say "$name: done in $((SECONDS - start)) s"
+  else
+    explain_failure "$name" "$log"
+  fi
+}
+
+# One sentence for the usual causes, then the end of the log.
+explain_failure() {
+  local name=$1 log=$2 cause="see the log"
+  if grep -qiE 'No space left on device|Errno 28' "$log"; then
+    cause="the disk is full; free some space or set SPATIAL_FM_CACHE to a folder on a larger disk"
+  elif grep -qiE 'NewConnectionError|NameResolutionError|name resolution|Network is unreachable|Max retries exceeded|Connection refused|ConnectTimeout|ProxyError' "$log"; then
+    cause="the package index cannot be reached; check the network (or PIP_INDEX_URL and the proxy) and run the same command again, it goes on where it stopped"
+  elif grep -qiE 'SSLError|CERTIFICATE_VERIFY_FAILED' "$log"; then
+    cause="the certificate of the package index is not accepted; set PIP_CERT to your organisation's certificate bundle"
+  elif grep -qiE 'No matching distribution|Could not find a version' "$log"; then
+    cause="the package index does not have a locked package for this machine ($(uname -m)); see docs/installation.md"
+  fi
+  tail -n 15 "$log" | cut -c1-300 >&2
+  die "'$name' failed: $cause. Whole log: $log"
+}
+
+# hold_lock FILE WHAT: wait until no other run holds FILE; freed by release_lock or when this script ends.
+hold_lock() {
+  command -v flock >/dev/null || die "The command 'flock' is missing; install it with: apt install util-linux"
+  exec 9>"$1"
+  if ! flock -n 9; then
+    say "another run is at it ($2); waiting for it ..."
+    flock 9
+  fi
+}
+
+release_lock() { exec 9>&-; }
+
+free_megabytes() { df -Pk "$1" | awk 'NR == 2 {print int($4 / 1024)}'; }
+
+need_space() {
+  local megabytes
+  megabytes=$(free_megabytes "$1")
+  [ "$megabytes" -ge "$2" ] ||
+    die "$1 has $megabytes MB free and the set-up needs $2 MB; free some space or set SPATIAL_FM_CACHE to a folder on a larger disk."
+}
+
+# need_apt FILE_OR_TEST PACKAGES WHY: install Debian packages when root, else say the line to run.
+need_apt() {
+  local packages=$1 why=$2
+  if [ "$(id -u)" -eq 0 ] && [ -z "${SPATIAL_FM_NO_APT:-}" ] && command -v apt-get >/dev/null; then
+    # shellcheck disable=SC2086
+    step "apt-get install $packages ($why)" "$cache/logs/apt.log" \
+      sh -c "apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $packages"
+  else
+    die "$why: install it with: sudo apt install $packages"
+  fi
+}
