@@ -114,7 +114,9 @@ def test_apply_pose_moves_what_the_camera_sees(world_from_gauge, gauge_from_came
     assert world_from_gauge.apply_pose(np.tile(gauge_from_camera, (3, 1, 1))).shape == (3, 4, 4)
 
 
-@pytest.mark.parametrize("matrix", [np.diag([1, 1, -1, 1]), np.diag([1, 2, 3, 1]), np.zeros((4, 4)), np.eye(3)])
+@pytest.mark.parametrize(
+    "matrix", [np.diag([1, 1, -1, 1]), np.diag([1, 2, 3, 1]), np.zeros((4, 4)), np.eye(3)]
+)
 def test_from_matrix_refuses_what_is_no_similarity(matrix):
     with pytest.raises(InputError):
         Sim3.from_matrix(matrix)
@@ -158,13 +160,21 @@ def test_umeyama_is_the_least_squares_optimum():
 
     for _ in range(50):
         step = Rotation.from_rotvec(rng.normal(size=3) * 0.01).as_matrix()
-        near = Sim3(best.scale * np.exp(rng.normal() * 0.01), step @ best.R, best.t + rng.normal(size=3) * 0.01)
+        near = Sim3(
+            best.scale * np.exp(rng.normal() * 0.01), step @ best.R, best.t + rng.normal(size=3) * 0.01
+        )
         assert cost(near) >= cost(best)
 
 
 @pytest.mark.parametrize(
     "b",
-    [np.zeros((5, 3)), np.arange(15.0).reshape(5, 3), np.eye(3)[:2], np.full((5, 3), 1e6), np.full((4, 3), np.inf)],
+    [
+        np.zeros((5, 3)),
+        np.arange(15.0).reshape(5, 3),
+        np.eye(3)[:2],
+        np.full((5, 3), 1e6),
+        np.full((4, 3), np.inf),
+    ],
     ids=["one place", "line", "two points", "far place", "infinite"],
 )
 def test_umeyama_refuses_degenerate_points(b):

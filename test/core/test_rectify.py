@@ -16,7 +16,9 @@ def K(f, w, h, shift=(0.0, 0.0)):
 
 BARREL = Camera(640, 480, K(420, 640, 480, (6, -4)), "plumb_bob", (-0.28, 0.07, 1e-3, -5e-4, 0.0))
 PINCUSHION = Camera(640, 480, K(500, 640, 480), "plumb_bob", (0.12, 0.01, 0.0, 0.0))
-RATIONAL = Camera(640, 480, K(480, 640, 480), "rational_polynomial", (0.2, -0.3, 1e-4, 1e-4, 0.02, 0.5, -0.35, 0.01))
+RATIONAL = Camera(
+    640, 480, K(480, 640, 480), "rational_polynomial", (0.2, -0.3, 1e-4, 1e-4, 0.02, 0.5, -0.35, 0.01)
+)
 FISHEYE = Camera(640, 480, K(230, 640, 480), "equidistant", (0.02, -0.01, 0.003, -0.001))
 CAMERAS = {"barrel": BARREL, "pincushion": PINCUSHION, "rational": RATIONAL, "fisheye": FISHEYE}
 by_name = pytest.mark.parametrize("camera", CAMERAS.values(), ids=CAMERAS)
@@ -79,11 +81,16 @@ def test_view_is_as_wide_as_it_can_be(camera):
 @by_name
 @pytest.mark.parametrize("max_side", [640, 400])
 def test_points_land_where_the_virtual_pinhole_says(camera, max_side):
-    """Dots drawn through the distorted camera are found in the rectified image at the pinhole's projection."""
+    """Dots drawn through the distorted camera appear where the pinhole projects their points."""
     rng = np.random.default_rng(3)
     final = virtual_pinhole(camera.resized(max_side, max_side * 3 // 4))
-    targets = np.stack([g.ravel() for g in np.meshgrid(np.linspace(40, max_side - 40, 6),
-                                                       np.linspace(40, max_side * 0.75 - 40, 5))], axis=-1)
+    targets = np.stack(
+        [
+            g.ravel()
+            for g in np.meshgrid(np.linspace(40, max_side - 40, 6), np.linspace(40, max_side * 0.75 - 40, 5))
+        ],
+        axis=-1,
+    )
     rays = np.column_stack([(targets - final.K[:2, 2]) / np.diag(final.K)[:2], np.ones(len(targets))])
     points = rays * rng.uniform(1, 9, (len(rays), 1))
     np.testing.assert_allclose(project(final, points), targets, atol=1e-9)
@@ -138,7 +145,10 @@ def test_maps_are_kept_per_camera():
     rectifier = Rectifier(640)
     image = np.zeros((480, 640, 3), np.uint8)
     first = rectifier.rectify(frame(image, BARREL))[1]
-    assert rectifier.rectify(frame(image, Camera(640, 480, BARREL.K.copy(), "plumb_bob", BARREL.distortion)))[1] is first
+    assert (
+        rectifier.rectify(frame(image, Camera(640, 480, BARREL.K.copy(), "plumb_bob", BARREL.distortion)))[1]
+        is first
+    )
     assert rectifier.rectify(frame(image, FISHEYE))[1] is not first
 
 
@@ -149,7 +159,11 @@ def test_maps_are_kept_per_camera():
         (np.zeros((480, 640), np.uint8), None, "RGB image"),
         (np.zeros((480, 640, 3), np.float32), None, "float32"),
         (np.zeros((0, 640, 3), np.uint8), None, "640x0"),
-        (np.zeros((480, 640, 3), np.uint8), Camera(640, 480, K(60, 640, 480), "plumb_bob", (-8.0, 0, 0, 0)), "cannot be undone"),
+        (
+            np.zeros((480, 640, 3), np.uint8),
+            Camera(640, 480, K(60, 640, 480), "plumb_bob", (-8.0, 0, 0, 0)),
+            "cannot be undone",
+        ),
     ],
 )
 def test_bad_frames_are_refused_with_a_sentence(image, camera, words):

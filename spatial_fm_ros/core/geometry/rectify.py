@@ -103,8 +103,8 @@ def virtual_pinhole(camera: Camera) -> Camera:
     low, high = FOCAL_FACTORS
     if not inside(high):
         raise InputError(
-            f"The {camera.distortion_model} distortion {list(camera.distortion)} cannot be undone over the image; "
-            "check the calibration, or rectify the images first."
+            f"The {camera.distortion_model} distortion {list(camera.distortion)} cannot be undone over "
+            "the image; check the calibration, or rectify the images first."
         )
     if inside(low):
         high = low
