@@ -59,6 +59,8 @@ class GeometricConfig:
     min_parallax_px: float = param(2.0, "a pair that a rotation explains better than this has no parallax", low=0.0)
     adjusted_points: int = param(300, "points per view that bundle adjustment uses (longest tracks)", low=30)
     memory: int = param(16, "keyframes older than the window that still support it", low=0, high=256)
+    dense_width: int = param(320, "long side of the depth images in pixels", low=32, high=2048)
+    dense_sources: int = param(6, "most views a view is matched with for its depth", low=1, high=16)
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,8 @@ class MapConfig:
 @dataclass(frozen=True)
 class RosConfig:
     image_topic: str = param("image", "image topic")
-    image_compressed: bool = param(False, "the image topic is a CompressedImage")
+    image_compressed: bool = param(False, "the image topic is a CompressedImage; also assumed when it ends in /compressed")
+    image_rectified: bool = param(False, "the images are rectified already: use P of CameraInfo and no distortion")
     camera_info_topic: str = param("camera_info", "camera info topic")
     points_topic: str = param("", "LiDAR topic; empty = none")
     odometry_topic: str = param("", "odometry topic; empty = none")
@@ -126,6 +129,7 @@ class RosConfig:
     odom_frame: str = param("odom", "odometry frame, for pose_source tf and TF output")
     base_frame: str = param("base_link", "robot base frame")
     publish_tf: bool = param(True, "publish map->odom, or map->camera without odometry")
+    tf_rate_hz: float = param(20.0, "rate at which that transform is repeated with the current time; 0 = once a window", low=0.0, high=1000.0)
     require_metric: bool = param(False, "hold depth and clouds back until the scale is metric")
     map_rate_hz: float = param(0.5, "rate of the whole map", low=0.0)
     path_length: int = param(2000, "poses kept in ~/path", low=1)

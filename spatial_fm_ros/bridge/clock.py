@@ -1,0 +1,51 @@
+"""Time that jumps back: a bag that starts over, a simulation that is reset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rclpy.clock import Clock, ClockType, JumpHandle, JumpThreshold
+from rclpy.duration import Duration
+from rclpy.node import Node
+
+#: A stamp this much older than the newest one may mean that time jumped back.
+JUMP_NS = 1_000_000_000
+
+#: Steady timers run whether or not anybody publishes /clock.
+STEADY = Clock(clock_type=ClockType.STEADY_TIME)
+
+
+class StampWatch:
+    """Tells a late message from time that jumped back: only several old stamps in rising order are a jump."""
+
+    def __init__(self, confirm: int = 3) -> None:
+        self._confirm = confirm
+        self._newest: int | None = None
+        self._old: list[int] = []
+
+    def jumped_back(self, stamp_ns: int) -> bool:
+        """True once, at the stamp that confirms the jump; the watch then starts anew there."""
+        if self._newest is None or stamp_ns > self._newest - JUMP_NS:
+            self._newest = max(stamp_ns, self._newest or stamp_ns)
+            self._old.clear()
+            return False
+        if self._old and stamp_ns <= self._old[-1]:
+            self._old.clear()
+        self._old.append(stamp_ns)
+        if len(self._old) < self._confirm:
+            return False
+        self.reset()
+        self._newest = stamp_ns
+        return True
+
+    def reset(self) -> None:
+        self._newest = None
+        self._old.clear()
+
+
+def on_clock_jump_back(node: Node, callback: Callable[[], None]) -> JumpHandle:
+    """Call `callback` when the node's (simulated) clock jumps back. Keep the handle."""
+    threshold = JumpThreshold(
+        min_forward=None, min_backward=Duration(nanoseconds=-JUMP_NS), on_clock_change=False
+    )
+    return node.get_clock().create_jump_callback(threshold, post_callback=lambda _jump: callback())

@@ -1,0 +1,167 @@
+"""Core results to ROS messages.
+
+Large data fields are filled through array.array and frombytes: assigning a numpy array to a message
+field costs a thousand times as much. Lengths are in the world's unit: metres once the scale is metric.
+"""
+
+from __future__ import annotations
+
+import array
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import Pose, PoseStamped, TransformStamped
+from nav_msgs.msg import Odometry, Path
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
+from std_msgs.msg import Header
+
+from spatial_fm_ros.core.types import Array, Camera, PointCloud
+
+#: Variance of what is not known: large, but finite, so that filters take it.
+UNKNOWN_VARIANCE = 1e6
+
+_POINT_FIELDS = [
+    PointField(name="x", offset=0, datatype=PointField.FLOAT32, count=1),
+    PointField(name="y", offset=4, datatype=PointField.FLOAT32, count=1),
+    PointField(name="z", offset=8, datatype=PointField.FLOAT32, count=1),
+    PointField(name="rgb", offset=12, datatype=PointField.FLOAT32, count=1),
+    PointField(name="confidence", offset=16, datatype=PointField.FLOAT32, count=1),
+]
+_POINT_STEP = 20
+
+
+def time_message(stamp_ns: int) -> Time:
+    return Time(sec=stamp_ns // 1_000_000_000, nanosec=stamp_ns % 1_000_000_000)
+
+
+def header(stamp_ns: int, frame_id: str) -> Header:
+    return Header(stamp=time_message(stamp_ns), frame_id=frame_id)
+
+
+def encode_float_image(values: NDArray[np.float32], stamp_ns: int, frame_id: str) -> Image:
+    """Image 32FC1 of float32 [H, W]: depth in metres with NaN = unknown (REP-118), or confidence."""
+    height, width = values.shape
+    pixels = np.ascontiguousarray(values, dtype="<f4")
+    return Image(
+        header=header(stamp_ns, frame_id),
+        height=height,
+        width=width,
+        encoding="32FC1",
+        is_bigendian=0,
+        step=4 * width,
+        data=_byte_array(pixels),
+    )
+
+
+def encode_camera_info(camera: Camera, stamp_ns: int, frame_id: str) -> CameraInfo:
+    """CameraInfo of a pinhole grid (R = identity, P = K) or of a distorted camera."""
+    K = camera.K
+    return CameraInfo(
+        header=header(stamp_ns, frame_id),
+        height=camera.height,
+        width=camera.width,
+        distortion_model="plumb_bob" if camera.distortion_model == "none" else camera.distortion_model,
+        d=list(camera.distortion) or [0.0] * 5,
+        k=K.reshape(-1).tolist(),
+        r=np.eye(3).reshape(-1).tolist(),
+        p=np.column_stack((K, np.zeros(3))).reshape(-1).tolist(),
+    )
+
+
+def encode_cloud(cloud: PointCloud, stamp_ns: int, frame_id: str) -> PointCloud2:
+    """PointCloud2 with x y z, rgb packed as PCL and RViz read it, and confidence; float32 each."""
+    count = len(cloud)
+    data = array.array("B", b"\0") * (count * _POINT_STEP)
+    if count:
+        record = np.frombuffer(data, "<f4").reshape(count, 5)
+        record[:, :3] = cloud.points
+        record[:, 4] = cloud.confidence
+        # The float's bits are 0x00RRGGBB: blue is its low byte, and no alpha, which could make it a NaN.
+        bgra = cv2.cvtColor(np.ascontiguousarray(cloud.colors)[None], cv2.COLOR_RGB2BGRA)
+        np.bitwise_and(bgra.view("<u4").reshape(count), 0x00FFFFFF, out=record.view("<u4")[:, 3])
+    return PointCloud2(
+        header=header(stamp_ns, frame_id),
+        height=1,
+        width=count,
+        fields=_POINT_FIELDS,
+        is_bigendian=False,
+        point_step=_POINT_STEP,
+        row_step=_POINT_STEP * count,
+        data=data,
+        is_dense=True,
+    )
+
+
+def encode_pose(matrix: Array) -> Pose:
+    pose = Pose()
+    pose.position.x, pose.position.y, pose.position.z = (float(v) for v in matrix[:3, 3])
+    q = Rotation.from_matrix(matrix[:3, :3]).as_quat()
+    pose.orientation.x, pose.orientation.y, pose.orientation.z, pose.orientation.w = (float(v) for v in q)
+    return pose
+
+
+def encode_transform(parent_from_child: Array, stamp_ns: int, parent: str, child: str) -> TransformStamped:
+    msg = TransformStamped(header=header(stamp_ns, parent), child_frame_id=child)
+    pose = encode_pose(parent_from_child)
+    t, p = msg.transform.translation, pose.position
+    t.x, t.y, t.z = p.x, p.y, p.z
+    msg.transform.rotation = pose.orientation
+    return msg
+
+
+def encode_odometry(
+    map_from_camera: Array, variances: tuple[float, float], stamp_ns: int, map_frame: str, camera_frame: str
+) -> Odometry:
+    """Odometry of the camera in the map. `variances`: of each position axis and of each rotation axis.
+
+    There is no velocity in a keyframe: the twist is zero with an unknown (very large) covariance.
+    """
+    msg = Odometry(header=header(stamp_ns, map_frame), child_frame_id=camera_frame)
+    msg.pose.pose = encode_pose(map_from_camera)
+    msg.pose.covariance = np.diag([variances[0]] * 3 + [variances[1]] * 3).reshape(-1).tolist()
+    msg.twist.covariance = (np.eye(6) * UNKNOWN_VARIANCE).reshape(-1).tolist()
+    return msg
+
+
+def encode_path(
+    stamps_ns: Sequence[int], map_from_camera: Array, stamp_ns: int, map_frame: str
+) -> Path:
+    """Path through camera poses [n, 4, 4] in the map frame."""
+    msg = Path(header=header(stamp_ns, map_frame))
+    if not len(map_from_camera):
+        return msg
+    quaternions = Rotation.from_matrix(map_from_camera[:, :3, :3]).as_quat().tolist()
+    positions = map_from_camera[:, :3, 3].tolist()
+    poses = []
+    for stamp, (x, y, z), (qx, qy, qz, qw) in zip(stamps_ns, positions, quaternions, strict=True):
+        each = PoseStamped(header=header(int(stamp), map_frame))
+        p, q = each.pose.position, each.pose.orientation
+        p.x, p.y, p.z = x, y, z
+        q.x, q.y, q.z, q.w = qx, qy, qz, qw
+        poses.append(each)
+    msg.poses = poses
+    return msg
+
+
+def pose_variances(residual: float, depth: float, scale_sigma: float, distance: float) -> tuple[float, float]:
+    """Variances (position, rotation) of a keyframe in the map: an order of magnitude, not a posterior.
+
+    A seam's residual is point distance over depth: it bounds rotation in radians and position as that
+    share of the scene's depth. A scale error of `scale_sigma` moves a camera by that share of its
+    distance from the map's origin. Without a scale the position is unknown.
+    """
+    if not math.isfinite(scale_sigma) or not math.isfinite(residual) or not math.isfinite(depth):
+        return UNKNOWN_VARIANCE, UNKNOWN_VARIANCE if not math.isfinite(residual) else residual**2
+    return (residual * depth) ** 2 + (scale_sigma * distance) ** 2, residual**2
+
+
+def _byte_array(values: NDArray[Any]) -> array.array[int]:
+    data = array.array("B")
+    data.frombytes(memoryview(values).cast("B") if values.size else b"")
+    return data
