@@ -1,0 +1,1 @@
+"""Recorded inputs: bags, image folders, videos and sequence folders as streams of core samples."""

@@ -1,0 +1,137 @@
+"""What every recorded input offers: time-ordered samples, the rig, an estimate of its length.
+
+A source never raises for one bad message or image in its middle: it counts it in `bad`, goes on and
+names it at the end. It raises InputError when the input as a whole cannot be used.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Union
+
+from spatial_fm_ros.core.config import RosConfig
+from spatial_fm_ros.core.errors import InputError
+from spatial_fm_ros.core.types import Camera, Frame, ImuSample, LidarScan, PoseSample, Rig
+
+Sample = Union[Frame, PoseSample, LidarScan, ImuSample]
+
+NS = 1_000_000_000
+DEFAULT_RATE_HZ = 30.0
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """How to read a recording. Empty topics are found by their type; 'none' switches an input off."""
+
+    image_topic: str = ""
+    camera_info_topic: str = ""
+    points_topic: str = ""
+    odometry_topic: str = ""
+    imu_topic: str = ""
+    pose_source: str = "odometry"  # odometry, tf, none
+    odom_frame: str = "odom"
+    base_frame: str = "base_link"
+    rate_hz: float = 0.0  # image folders and videos without stamps; 0 = the input's own, or 30
+    every: int = 1  # every n-th image
+    start_s: float = 0.0  # seconds from the beginning of the recording
+    stop_s: float = float("inf")
+    intrinsics: str = ""  # fx,fy,cx,cy[,distortion...]; 'none' ignores what the input says
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise InputError(f"Every n-th image needs n >= 1, got {self.every}.")
+        if self.rate_hz < 0:
+            raise InputError(f"The image rate must be positive, got {self.rate_hz} Hz.")
+        if not 0 <= self.start_s < self.stop_s:
+            raise InputError(
+                f"The part to read needs 0 <= start < stop in seconds, got {self.start_s:g} to {self.stop_s:g}."
+            )
+        if self.intrinsics and self.intrinsics.strip().lower() != "none":
+            parse_intrinsics(self.intrinsics, 1, 1)  # complain before anything is opened
+
+    @staticmethod
+    def from_ros(ros: RosConfig, **others: object) -> SourceOptions:
+        """Options from the ROS section: a topic left at its default is found by type instead."""
+        default = RosConfig()
+        topics = {
+            name: getattr(ros, name) if getattr(ros, name) != getattr(default, name) else ""
+            for name in ("image_topic", "camera_info_topic", "points_topic", "odometry_topic", "imu_topic")
+        }
+        merged: dict[str, object] = {
+            **topics,
+            "pose_source": ros.pose_source,
+            "odom_frame": ros.odom_frame,
+            "base_frame": ros.base_frame,
+        }
+        merged.update({key: value for key, value in others.items() if value is not None})
+        return SourceOptions(**merged)  # type: ignore[arg-type]
+
+    def camera_for(self, width: int, height: int, found: Camera | None) -> Camera | None:
+        """The camera to use for images of this size: the option's, else what the input says."""
+        if not self.intrinsics:
+            return found
+        if self.intrinsics.strip().lower() == "none":
+            return None
+        return parse_intrinsics(self.intrinsics, width, height)
+
+
+def parse_intrinsics(text: str, width: int, height: int) -> Camera:
+    """A camera from 'fx,fy,cx,cy' pixels and 0, 4, 5 (plumb_bob) or 8 (rational_polynomial) coefficients.
+
+    Raises InputError when the text is something else.
+    """
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    models = {0: "none", 4: "plumb_bob", 5: "plumb_bob", 8: "rational_polynomial"}
+    if len(numbers) - 4 not in models:
+        raise InputError(
+            f"Intrinsics are 'fx,fy,cx,cy' in pixels with 0, 4, 5 or 8 distortion coefficients after them, "
+            f"or 'none'; got '{text}'."
+        )
+    fx, fy, cx, cy = numbers[:4]
+    K = [[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]]
+    return Camera(width, height, K, models[len(numbers) - 4], tuple(numbers[4:]))  # type: ignore[arg-type]
+
+
+class Source(ABC):
+    """A recording. Iterate it once for its samples in time order; `close` it at the end.
+
+    kind: what it is, in words. rig: static extrinsics where the recording holds them. notes:
+    sentences the user should see. bad: messages or files that were skipped, by reason. length:
+    estimated number of frames that will come, None where unknown.
+    """
+
+    kind: str = "recording"
+
+    def __init__(self, path: Path, options: SourceOptions) -> None:
+        self.path = path
+        self.options = options
+        self.rig = Rig()
+        self.notes: list[str] = []
+        self.bad: Counter[str] = Counter()
+        self.length: int | None = None
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Sample]:
+        """The samples in time order (frames up to a bounded delay behind the poses around them)."""
+
+    def close(self) -> None:
+        """Give files back. Safe to call twice."""
+        return None
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def summary(self) -> list[str]:
+        """Notes, then one sentence per reason for which something was skipped."""
+        skipped = [f"Skipped {count} times: {reason}" for reason, count in self.bad.most_common()]
+        return [*self.notes, *skipped]

@@ -1,0 +1,63 @@
+"""Finds out what a path is and opens it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from spatial_fm_ros.core.errors import InputError
+from spatial_fm_ros.sources.base import Source, SourceOptions
+
+ACCEPTED = "a rosbag2 folder, an .mcap or .db3 file, a ROS 1 .bag, an image folder, a video or a sequence folder"
+
+
+def open_source(path: str | Path, options: SourceOptions | None = None) -> Source:
+    """The recording at `path`, opened. Raises InputError when there is none or it cannot be read."""
+    path = Path(path).expanduser()
+    options = options or SourceOptions()
+    try:
+        return _open(path, options)
+    except OSError as error:
+        raise InputError(f"The input {path} cannot be read: {error.strerror or error}.") from error
+
+
+def _open(path: Path, options: SourceOptions) -> Source:
+    from spatial_fm_ros.sources.images import IMAGE_SUFFIXES, VIDEO_SUFFIXES, ImageFolder, Video, image_files
+
+    if not path.exists():
+        raise InputError(f"There is no input at {path}; expected {ACCEPTED}.")
+    if path.is_dir():
+        if (path / "sequence.json").is_file():
+            from spatial_fm_ros.sources.sequence import SequenceFolder
+
+            return SequenceFolder(path, options)
+        if (path / "metadata.yaml").is_file() or _holds_storage(path):
+            return _bag(path, options)
+        if not image_files(path) and (path / "images").is_dir():
+            path = path / "images"
+        return ImageFolder(path, options)
+    suffix = path.suffix.lower()
+    if suffix in (".mcap", ".db3", ".bag"):
+        return _bag(path, options)
+    if suffix in VIDEO_SUFFIXES:
+        return Video(path, options)
+    if path.name.endswith(".bag.active"):
+        raise InputError(
+            f"The ROS 1 bag {path} was never closed; run 'rosbag reindex {path.name}' and rename it to .bag."
+        )
+    if suffix in (".zstd", ".zst"):
+        raise InputError(f"{path} is one compressed file of a rosbag2; give the folder with its metadata.yaml.")
+    if suffix in IMAGE_SUFFIXES:
+        raise InputError(f"{path} is a single image; a map needs several: give the folder that holds them.")
+    raise InputError(f"{path} is nothing this program reads; expected {ACCEPTED}.")
+
+
+def _holds_storage(path: Path) -> bool:
+    return any(
+        file.suffix in (".mcap", ".db3") or file.name.endswith((".mcap.zstd", ".db3.zstd")) for file in path.iterdir()
+    )
+
+
+def _bag(path: Path, options: SourceOptions) -> Source:
+    from spatial_fm_ros.sources.bag import BagSource
+
+    return BagSource(path, options)

@@ -1,0 +1,172 @@
+"""Image folders, videos and sequence folders: stamps, order, calibration; ground truth stays shut."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from spatial_fm_ros.core.errors import InputError
+from spatial_fm_ros.core.types import Frame, LidarScan
+from spatial_fm_ros.sources.base import NS, SourceOptions
+from spatial_fm_ros.sources.images import natural_key, stamps_from_names
+from spatial_fm_ros.sources.open_source import open_source
+
+
+def write_images(folder: Path, names: list[str], size: tuple[int, int] = (48, 64)) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, name in enumerate(names):
+        image = np.full((*size, 3), (0, 0, 10 * i), np.uint8)  # BGR: red = 10 i
+        assert cv2.imwrite(str(folder / name), image)
+    return folder
+
+
+def write_sequence(folder: Path, frames: int = 6, **extra: object) -> Path:
+    write_images(folder / "images", [f"{i:06d}.png" for i in range(frames)])
+    described = {"rate_hz": 10.0, "width": 64, "height": 48, "K": [50, 0, 31.5, 0, 50, 23.5, 0, 0, 1], "distortion": []}
+    (folder / "sequence.json").write_text(json.dumps({**described, **extra}))
+    return folder
+
+
+def test_natural_order():
+    names = ["img10", "img2", "Img1", "b", "img2a"]
+    assert sorted(names, key=natural_key) == ["b", "Img1", "img2", "img2a", "img10"]
+
+
+@pytest.mark.parametrize(
+    ("names", "stamps"),
+    [
+        (["1700000000123456789", "1700000001000000001"], [1700000000123456789, 1700000001000000001]),
+        (["1700000000.123456789", "1700000000.2"], [1700000000123456789, 1700000000200000000]),
+        (["1700000000123", "1700000000456"], [1700000000123 * 10**6, 1700000000456 * 10**6]),
+        (["000001", "000002"], None),
+        (["1700000000", "cover"], None),
+        (["1700000001", "1700000000"], None),
+    ],
+)
+def test_stamps_from_names(names, stamps):
+    assert stamps_from_names(names) == stamps
+
+
+def test_image_folder_is_natural_rgb_and_rated(tmp_path):
+    folder = write_images(tmp_path / "f", ["a1.png", "a2.png", "a10.png"])
+    with open_source(folder, SourceOptions(rate_hz=3)) as source:
+        frames = list(source)
+    assert [f.stamp_ns for f in frames] == [0, 333333333, 666666667]
+    assert [int(f.image[0, 0, 0]) for f in frames] == [0, 10, 20]
+    assert frames[0].camera is None and source.length == 3
+    with open_source(folder) as source:
+        list(source)
+    assert any("--rate" in note for note in source.notes)
+
+
+def test_broken_image_is_named_and_skipped(tmp_path):
+    folder = write_images(tmp_path / "f", ["a1.png", "a2.png", "a3.png"])
+    (folder / "a2.png").write_bytes(b"not an image")
+    with open_source(folder) as source:
+        assert len(list(source)) == 2
+    assert any("a2.png" in sentence for sentence in source.summary())
+
+
+def test_sequence_folder(tmp_path):
+    folder = write_sequence(tmp_path / "s", distortion=[0.1, -0.05, 0, 0, 0])
+    with open_source(folder, SourceOptions(every=2)) as source:
+        frames = list(source)
+    assert [f.stamp_ns for f in frames] == [0, 2 * NS // 10, 4 * NS // 10]
+    assert frames[0].camera.distortion_model == "plumb_bob" and frames[0].camera.K[0, 0] == 50
+    assert source.kind == "sequence folder"
+
+
+def test_unknown_calibration_and_missing_frames(tmp_path):
+    folder = write_sequence(tmp_path / "s", K=None, frames=6)
+    (folder / "images" / "000003.png").unlink()
+    with open_source(folder) as source:
+        frames = list(source)
+    assert all(f.camera is None for f in frames)
+    assert [f.stamp_ns for f in frames] == [i * NS // 10 for i in (0, 1, 2, 4, 5)]
+
+
+def test_lidar_of_a_sequence(tmp_path):
+    extrinsic = np.eye(4)
+    extrinsic[:3, 3] = (0.1, 0.2, 0.3)
+    folder = write_sequence(tmp_path / "s", lidar_unit_m=0.01, camera_from_lidar=extrinsic.reshape(-1).tolist())
+    (folder / "lidar").mkdir()
+    np.savez(
+        folder / "lidar" / "000001.npz", xyz=np.full((4, 3), 250, np.int16), intensity=np.arange(4, dtype=np.uint8)
+    )
+    (folder / "lidar" / "000002.npz").write_bytes(b"broken")
+    with open_source(folder) as source:
+        samples = list(source)
+    scans = [s for s in samples if isinstance(s, LidarScan)]
+    assert len(scans) == 1 and scans[0].stamp_ns == NS // 10
+    assert np.allclose(scans[0].points, 2.5) and scans[0].intensity.tolist() == [0, 1, 2, 3]
+    assert np.allclose(source.rig.body_from_lidar, extrinsic) and np.allclose(source.rig.body_from_camera, np.eye(4))
+    assert any("000002.npz" in reason for reason in source.bad)
+    assert sum(isinstance(s, Frame) for s in samples) == 6
+
+
+def test_ground_truth_beside_the_input_is_never_opened(tmp_path):
+    folder = write_sequence(tmp_path / "s", lidar_unit_m=0.01, camera_from_lidar=np.eye(4).reshape(-1).tolist())
+    (folder / "lidar").mkdir()
+    np.savez(folder / "lidar" / "000001.npz", xyz=np.zeros((4, 3), np.int16), intensity=np.zeros(4, np.uint8))
+    for name in ("poses.txt", "lidar_poses.txt"):
+        (folder / name).write_text("0 0 0 0 0 0 0 1\n")
+    for name in ("depth", "truth"):
+        (folder / name).mkdir()
+        (folder / name / "000000.png").write_bytes(b"")
+    # An audit hook cannot be taken off again, hence a process of its own.
+    program = """
+import sys
+opened = []
+sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event in ("open", "os.listdir", "os.scandir") else None)
+from spatial_fm_ros.sources.open_source import open_source
+with open_source(sys.argv[1]) as source:
+    count = len(list(source))
+inside = sorted({path[len(sys.argv[1]):] for path in opened if path.startswith(sys.argv[1])})
+print(count)
+print("\\n".join(inside))
+"""
+    run = subprocess.run([sys.executable, "-c", program, str(folder)], capture_output=True, text=True, check=True)
+    count, *inside = run.stdout.splitlines()
+    assert int(count) == 7
+    assert "/sequence.json" in inside and "/images/000005.png" in inside and "/lidar/000001.npz" in inside
+    assert not [path for path in inside if any(word in path for word in ("poses", "depth", "truth"))]
+
+
+def test_video(tmp_path):
+    path = tmp_path / "v.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (64, 48))
+    for i in range(12):
+        writer.write(np.full((48, 64, 3), (0, 0, 20 * i), np.uint8))
+    writer.release()
+    with open_source(path, SourceOptions(start_s=0.2, stop_s=0.9, every=3)) as source:
+        frames = list(source)
+        assert source.length == len(frames) == 3
+    assert [f.stamp_ns for f in frames] == [2 * NS // 10, 5 * NS // 10, 8 * NS // 10]
+    assert [round(int(f.image[0, 0, 0]) / 20) for f in frames] == [2, 5, 8]
+
+
+def test_sentences_for_what_is_no_input(tmp_path):
+    with pytest.raises(InputError, match="There is no input at"):
+        open_source(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="holds no images"):
+        open_source(tmp_path / "empty")
+    (tmp_path / "x.pdf").write_bytes(b"%PDF")
+    with pytest.raises(InputError, match="nothing this program reads"):
+        open_source(tmp_path / "x.pdf")
+    (tmp_path / "x.mp4").write_bytes(b"no video")
+    with pytest.raises(InputError, match="cannot be opened"):
+        open_source(tmp_path / "x.mp4")
+    folder = write_sequence(tmp_path / "s", rate_hz=0)
+    with pytest.raises(InputError, match="'rate_hz' > 0"):
+        open_source(folder)
+    with pytest.raises(InputError, match="No image .* between 100 and 200 s"):
+        open_source(write_sequence(tmp_path / "t"), SourceOptions(start_s=100, stop_s=200))
+    with pytest.raises(InputError, match="0 <= start < stop"):
+        SourceOptions(start_s=3, stop_s=2)
