@@ -234,9 +234,6 @@ class BagSource(Source):
 
 
 def _same_camera(a: Camera | None, b: Camera) -> bool:
-    return (
-        a is not None
-        and (a.width, a.height, a.distortion_model, a.distortion)
-        == (b.width, b.height, b.distortion_model, b.distortion)
-        and bool((a.K == b.K).all())
-    )
+    if a is None or (a.width, a.height) != (b.width, b.height) or not bool((a.K == b.K).all()):
+        return False
+    return (a.distortion_model, a.distortion) == (b.distortion_model, b.distortion)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -149,7 +150,9 @@ class BagFile:
             for connection, time_ns, data in self._reader.messages(connections, start=start_ns, stop=stop_ns):
                 yield connection.topic, connection.msgtype, time_ns, data
             return
-        for cut, reader in zip(self._cut_mcaps, self._reader.readers):
+        readers: list[Any] = list(self._reader.readers)
+        for cut, reader in zip(self._cut_mcaps, readers):
+            # a storage reader's connections carry the channel ids of its file
             channels = {c.id: c for c in reader.connections if c.topic in wanted}
             for channel, time_ns, data in cut.messages():
                 if channel in channels and _within(time_ns, start_ns, stop_ns):
@@ -165,10 +168,8 @@ class BagFile:
 
     def close(self) -> None:
         if self._reader is not None:
-            try:
+            with suppress(AnyReaderError):  # a reader that failed to open is closed already
                 self._reader.close()
-            except (AnyReaderError, AssertionError):
-                pass  # closed already
             self._reader = None
         if self._cut_sqlite is not None:
             self._cut_sqlite.close()

@@ -11,13 +11,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Union
 
 from spatial_fm_ros.core.config import RosConfig
 from spatial_fm_ros.core.errors import InputError
 from spatial_fm_ros.core.types import Camera, Frame, ImuSample, LidarScan, PoseSample, Rig
 
-Sample = Union[Frame, PoseSample, LidarScan, ImuSample]
+Sample = Frame | PoseSample | LidarScan | ImuSample
 
 NS = 1_000_000_000
 DEFAULT_RATE_HZ = 30.0

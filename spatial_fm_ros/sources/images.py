@@ -173,7 +173,7 @@ class Video(Source):
             index += 1
         if index < self._count - 1:
             self.notes.append(
-                f"The video {self.path.name} ended after {index} of {self._count} frames; it is cut off or damaged there."
+                f"The video {self.path.name} ended after {index} of {self._count} frames; the file is cut off there."
             )
 
     def close(self) -> None:

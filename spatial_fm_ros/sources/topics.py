@@ -118,7 +118,8 @@ def _named(topics: Mapping[str, TopicInfo], name: str, kinds: tuple[str, ...], f
         fitting = _of_type(topics, kinds)
         hint = f"of that type are {', '.join(fitting)}" if fitting else "there is none of that type"
         raise InputError(
-            f"The topic '{full}' given for {option(field)} is a {topics[full].type}, expected {' or '.join(kinds)}; {hint}."
+            f"The topic '{full}' given for {option(field)} is a {topics[full].type}, "
+            f"expected {' or '.join(kinds)}; {hint}."
         )
     return full
 

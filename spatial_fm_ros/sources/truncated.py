@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-import lz4.frame
+import lz4.frame  # type: ignore[import-untyped]
 
 from spatial_fm_ros.core.errors import InputError
 
@@ -88,7 +88,7 @@ class CutMcap:
         return False
 
     def open(self, mode: str = "rb") -> BinaryIO:
-        return io.BufferedReader(_WithTail(self.path.open("rb"), self.end, _TAIL))  # type: ignore[return-value,type-var]
+        return io.BufferedReader(_WithTail(self.path.open("rb"), self.end, _TAIL))
 
     def __str__(self) -> str:
         return str(self.path)

@@ -123,7 +123,8 @@ def test_ground_truth_beside_the_input_is_never_opened(tmp_path):
     program = """
 import sys
 opened = []
-sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event in ("open", "os.listdir", "os.scandir") else None)
+kinds = ("open", "os.listdir", "os.scandir")
+sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event in kinds else None)
 from spatial_fm_ros.sources.open_source import open_source
 with open_source(sys.argv[1]) as source:
     count = len(list(source))
