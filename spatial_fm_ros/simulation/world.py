@@ -1,0 +1,133 @@
+"""A world ready for sensors: geometry in a ray-casting scene, lit textures, exact distances."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import open3d as o3d
+from numpy.typing import NDArray
+
+from spatial_fm_ros.core.errors import InputError
+from spatial_fm_ros.simulation.atlas import Atlas
+from spatial_fm_ros.simulation.decor import sky
+from spatial_fm_ros.simulation.lighting import Lighting, bake
+from spatial_fm_ros.simulation.mesh import Array, Patch
+
+Field = NDArray[np.float32]
+Image = NDArray[np.uint8]
+
+#: Most texels of a world's finest levels; more detail than this is reduced.
+TEXEL_BUDGET = 40e6
+SKY_HEIGHT, SKY_WIDTH = 600, 2400
+
+
+@dataclass(frozen=True, eq=False)
+class Hits:
+    """Where rays met the world. distance float32 [N] in units of the ray's direction (inf = sky),
+    patch int64 [N] (the sky is the last index), uv float32 [N, 2], cosine float32 [N] of incidence."""
+
+    distance: Field
+    patch: NDArray[np.int64]
+    uv: Field
+    cosine: Field
+
+
+class World:
+    """Textured, lit geometry. Deterministic: the same patches, lighting and seed give the same world."""
+
+    def __init__(self, patches: list[Patch], lighting: Lighting, seed: int, detail: float = 1.0) -> None:
+        """`detail` scales the resolution of all textures. Raises InputError for detail <= 0."""
+        if not detail > 0:
+            raise InputError(f"A world's detail must be above 0, got {detail}; 1 is the normal resolution.")
+        corners, uvs = zip(*(patch.triangles() for patch in patches), strict=True)
+        counts = [len(c) for c in corners]
+        #: Corners of all triangles, float64 [T, 3, 3] metres.
+        self.triangles: Array = np.concatenate(corners)
+        self._uv: Field = np.concatenate(uvs).astype(np.float32)
+        self._patch_of = np.repeat(np.arange(len(patches)), counts)
+        edges = self.triangles[:, 1:] - self.triangles[:, :1]
+        cross = np.cross(edges[:, 0], edges[:, 1])
+        #: Areas float64 [T] in square metres.
+        self.areas: Array = np.linalg.norm(cross, axis=1) / 2
+        self._normals: Field = (cross / np.maximum(2 * self.areas[:, None], 1e-12)).astype(np.float32)
+        self._scene = o3d.t.geometry.RaycastingScene(nthreads=2)
+        vertices = self.triangles.reshape(-1, 3).astype(np.float32)
+        indices = np.arange(len(vertices), dtype=np.uint32).reshape(-1, 3)
+        self._scene.add_triangles(o3d.core.Tensor(vertices), o3d.core.Tensor(indices))
+        self._paint(patches, lighting, seed, detail)
+
+    def _paint(self, patches: list[Patch], lighting: Lighting, seed: int, detail: float) -> None:
+        sizes = np.array([patch.size_m for patch in patches])
+        density = np.array([patch.texels_per_m for patch in patches]) * detail
+        density *= min(1.0, np.sqrt(TEXEL_BUDGET / (sizes.prod(1) * density**2).sum()))
+        lights = bake(patches, self._scene, lighting, np.random.default_rng([seed, 1]))
+        textures = []
+        for i, (patch, light) in enumerate(zip(patches, lights, strict=True)):
+            h, w = (int(np.clip(round(s * density[i]), 4, 8000)) for s in sizes[i])
+            albedo = np.clip(patch.material(np.random.default_rng([seed, 2, i]), h, w, float(density[i])), 0.004, 0.97)
+            if patch.glow > 0:
+                linear = patch.glow * albedo**2.2
+            else:
+                linear = albedo**2.2 * cv2.resize(light, (w, h), interpolation=cv2.INTER_LINEAR)
+            textures.append(_tone(linear))
+        clouds = sky(np.random.default_rng([seed, 3]), SKY_HEIGHT, SKY_WIDTH, 100.0)
+        fade = np.linspace(1, 0, 200, dtype=np.float32)[None, :, None]
+        clouds[:, -200:] = fade * clouds[:, -200:] + (1 - fade) * clouds[:, :200][:, ::-1]
+        textures.append(_tone(1.1 * clouds**2.2))
+        self.atlas = Atlas(textures)
+        self._lod_bias = np.log2(np.append(density, SKY_WIDTH / (2 * np.pi))).astype(np.float32)
+
+    def cast(self, origins: Field, directions: Field) -> Hits:
+        """Rays float32 [N, 3] each in world metres; directions need not be unit length."""
+        rays = np.concatenate([origins, directions], 1).astype(np.float32, copy=False)
+        answer = self._scene.cast_rays(o3d.core.Tensor(np.ascontiguousarray(rays)))
+        distance = answer["t_hit"].numpy()
+        triangle = answer["primitive_ids"].numpy()
+        weights = answer["primitive_uvs"].numpy()
+        missed = np.isinf(distance)
+        safe = np.where(missed, 0, triangle).astype(np.int64)
+        corner = self._uv[safe]
+        uv = corner[:, 0] + weights[:, :1] * (corner[:, 1] - corner[:, 0]) + weights[:, 1:] * (corner[:, 2] - corner[:, 0])
+        length = np.sqrt(np.einsum("ij,ij->i", directions, directions))
+        cosine = np.abs(np.einsum("ij,ij->i", directions, self._normals[safe])) / np.maximum(length, 1e-12)
+        patch = self._patch_of[safe]
+        if missed.any():
+            patch[missed] = len(self._lod_bias) - 1
+            unit = directions[missed] / length[missed, None]
+            around = np.arctan2(unit[:, 1], unit[:, 0]) / (2 * np.pi) + 0.5
+            below = np.arccos(np.clip(unit[:, 2], -1, 1)) / (0.55 * np.pi)
+            uv[missed] = np.stack([around, below], 1)
+            cosine[missed] = 1
+        return Hits(distance, patch, uv, cosine.astype(np.float32, copy=False))
+
+    def colors(self, hits: Hits, pixel_angle: float, lengths: Field | float = 1.0) -> Image:
+        """Colours uint8 [N, 3] of hits seen with pixels of `pixel_angle` radians; `lengths` are the
+        lengths of the ray directions. The footprint is that of a slanted pixel, geometric mean of
+        its two axes: a compromise between blur and aliasing."""
+        reach = np.where(np.isinf(hits.distance), 1.0, hits.distance * lengths)
+        footprint = reach * pixel_angle / np.sqrt(np.maximum(hits.cosine, 0.02))
+        lod = np.log2(np.maximum(footprint, 1e-6)).astype(np.float32) + self._lod_bias[hits.patch]
+        return self.atlas.sample(hits.patch, hits.uv, lod)
+
+    def distance_to_surface(self, points: Array) -> Field:
+        """Exact distance in metres of points [N, 3] to the nearest surface, float32 [N]."""
+        query = o3d.core.Tensor(np.ascontiguousarray(points, dtype=np.float32))
+        return self._scene.compute_distance(query).numpy()  # type: ignore[no-any-return]
+
+    def sample_surface(self, count: int, seed: int = 0) -> Array:
+        """`count` points float64 [count, 3] spread evenly over all surfaces, hidden ones too."""
+        rng = np.random.default_rng([seed, 4])
+        which = rng.choice(len(self.areas), count, p=self.areas / self.areas.sum())
+        a, b = rng.uniform(size=(2, count, 1))
+        flip = a + b > 1
+        a, b = np.where(flip, 1 - a, a), np.where(flip, 1 - b, b)
+        corner = self.triangles[which]
+        return np.asarray(corner[:, 0] + a * (corner[:, 1] - corner[:, 0]) + b * (corner[:, 2] - corner[:, 0]))
+
+
+def _tone(linear: Field) -> Image:
+    """Linear light to 8-bit sRGB, with highlights rolled off instead of clipped."""
+    bright = np.where(linear > 0.6, 0.6 + 0.4 * (1 - np.exp(-(linear - 0.6) / 0.4)), linear)
+    return np.clip(255.0 * bright ** (1 / 2.2) + 0.5, 0, 255).astype(np.uint8)

@@ -1,0 +1,94 @@
+"""Worlds to pass through: a straight tunnel and a street of boxes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from spatial_fm_ros.simulation.decor import car, facade, glass, poster
+from spatial_fm_ros.simulation.lighting import Lamp, Lighting, Sun
+from spatial_fm_ros.simulation.materials import asphalt, brick, concrete, grass, metal, plaster, road, tiles
+from spatial_fm_ros.simulation.mesh import Builder, Patch
+from spatial_fm_ros.simulation.noise import RNG, random_color
+from spatial_fm_ros.simulation.worlds_indoor import lamp_shade
+
+
+def tunnel(rng: RNG, low_texture: bool) -> tuple[list[Patch], Lighting]:
+    """A straight arched tunnel, 80 m along x, 5.2 m wide. Its shape hardly changes along the way, so
+    that a LiDAR cannot see how far it went: the case where scale is unobservable from clouds."""
+    b = Builder(110.0)
+    radius, base, length = 2.6, 1.2, 10.0
+    strength = 0.2 if low_texture else 1.3
+    angle = np.linspace(0, np.pi, 21)
+    arch = np.stack([-radius * np.cos(angle), base + radius * np.sin(angle)], 1)
+    lamps = []
+    for x in np.arange(-5.0, 75.0, length):
+        ring = np.column_stack([np.full(len(arch), x), arch])
+        color = tuple(float(c) for c in random_color(rng, 0.15, 0.45, 0.65))
+        b.add(np.stack([ring, ring + [length, 0, 0]], 1), concrete(color, strength, False))
+        for y, left, right in ((radius, x, x + length), (-radius, x + length, x)):
+            b.wall((left, y), (right, y), 0, base, concrete(color, strength, True))
+        b.floor(x, -radius, x + length, radius, 0, asphalt)
+        for y in (-1.2, 1.2) if rng.uniform() < 0.5 else (0.0,):
+            at = x + float(rng.uniform(1, 9))
+            height = base + np.sqrt(radius**2 - y**2)
+            b.box((at, y), (1.0, 0.16, 0.05), lamp_shade, z0=height - 0.2, bottom=True, glow=1.4)
+            lamps.append(Lamp((at, y, float(height) - 0.45), (2.6, 2.4, 1.9)))
+    for side, z, r in ((1, 1.5, 0.09), (1, 1.8, 0.06), (-1, 1.2, 0.12)):
+        y = side * (np.sqrt(max(radius**2 - max(z - base, 0) ** 2, 0)) - r)
+        for x in np.arange(-5.0, 75.0, 20.0):
+            b.pipe(np.array([x, y, z]), np.array([20.0, 0, 0]), r, metal(tuple(random_color(rng, 0.6, 0.3, 0.6))))
+    for x, facing in ((-5.0, 1.0), (75.0, -1.0)):
+        left, right = ((x, -radius), (x, radius)) if facing > 0 else ((x, radius), (x, -radius))
+        b.wall(left, right, 0, base + radius, brick(size=1.5), density=0.7)
+    return b.patches, Lighting(tuple(lamps), ambient=(0.3, 0.3, 0.31), occlusion_m=1.5, cell_m=0.2)
+
+
+def street(rng: RNG, low_texture: bool) -> tuple[list[Patch], Lighting]:
+    """A street of 100 m along x between house fronts, with parked cars, trees, posts and a sky."""
+    b = Builder(60.0)
+    for x in np.arange(-10.0, 90.0, 25.0):
+        b.floor(x, -4, x + 25, 4, 0, road, density=1.4)
+        for low, high in ((4.0, 6.5), (-6.5, -4.0)):
+            b.floor(x, low, x + 25, high, 0.12, tiles(tuple(random_color(rng, 0.1, 0.45, 0.6)), 0.6), density=1.4)
+        b.wall((x + 25, 4), (x, 4), 0, 0.12, concrete())
+        b.wall((x, -4), (x + 25, -4), 0, 0.12, concrete())
+    b.floor(-30, -40, 110, 40, -0.02, grass, density=0.25)
+    front = plaster((0.8, 0.78, 0.74), 0.3) if low_texture else facade
+    for side in (1, -1):
+        x = -10.0
+        while x < 90:
+            wide, tall, deep = float(rng.uniform(6, 13)), float(rng.uniform(6.5, 12)), 8.0
+            setback = float(rng.choice([0.0, 0.0, 0.6, 1.5]))
+            b.box((x + wide / 2, side * (6.5 + setback + deep / 2)), (wide, deep, tall), front, top=asphalt)
+            x += wide + float(rng.choice([0.0, 0.0, 1.5, 3.0]))
+    for x in (-16.0, 96.0):
+        b.box((x, 0), (8, 30, 11), front, top=asphalt)
+    for side in (1, -1):
+        x = -6.0 + 2 * side
+        while x < 86:
+            if rng.uniform() < 0.55:
+                _parked_car(b, rng, x, side * 2.95)
+            x += float(rng.uniform(5.5, 8.5))
+        for x in np.arange(-4.0, 88.0, 11.0) + 3 * side:
+            at = (float(x + rng.uniform(-1, 1)), side * 4.8)
+            kind = rng.uniform()
+            if kind < 0.6:
+                tall = float(rng.uniform(2.4, 3.4))
+                b.cylinder(at, 0.14, 0.1, tall + 0.5, brick((0.35, 0.27, 0.2), (0.25, 0.2, 0.15), 0.5), 12, density=2.0)
+                radii = tuple(float(r) for r in rng.uniform(1.1, 1.8, 3))
+                b.boulder((*at, tall + 1.1), radii, grass, rng, 0.3, 24, density=0.8)
+            elif kind < 0.8:
+                b.cylinder(at, 0.07, 0.1, 4.6, metal((0.4, 0.43, 0.4)), 10, density=2.0)
+            else:
+                b.box(at, (1.3, 0.12, 1.9), poster, z0=0.4, yaw=float(rng.uniform(-0.3, 0.3)), density=2.0, bottom=True)
+    sun = Sun((0.45, -0.5, 0.9), (1.15, 1.08, 0.95))
+    return b.patches, Lighting((), sun, ambient=(0.42, 0.47, 0.56), occlusion_m=6.0, cell_m=0.4)
+
+
+def _parked_car(b: Builder, rng: RNG, x: float, y: float) -> None:
+    """Two boxes: body and cabin."""
+    color = tuple(float(c) for c in random_color(rng, 0.8, 0.2, 0.85))
+    turn = float(rng.normal(0, 0.03))
+    long, tall = float(rng.uniform(3.8, 4.6)), float(rng.uniform(0.62, 0.8))
+    b.box((x, y), (long, 1.75, tall), car(color), top=metal(color), z0=0.22, yaw=turn, bottom=True, density=1.6)
+    b.box((x - 0.15, y), (0.52 * long, 1.55, 0.55), glass, top=metal(color), z0=0.22 + tall, yaw=turn, density=1.6)
