@@ -64,8 +64,8 @@ class PoseBuffer:
         pose = np.asarray(sample.odom_from_body, dtype=np.float64)
         if not is_pose(pose, tolerance=1e-2):
             raise InputError(
-                f"The pose of '{sample.child_frame_id}' in '{sample.frame_id}' at {sample.stamp_ns} ns is not a "
-                "rigid transform (NaN, or an orientation that is no rotation); check its sender."
+                f"The pose of '{sample.child_frame_id}' in '{sample.frame_id}' at {sample.stamp_ns} ns is "
+                "not a rigid transform (NaN, or an orientation that is no rotation); check its sender."
             )
         pose = pose_from(nearest_rotation(pose[:3, :3]), pose[:3, 3])
         with self._lock:
