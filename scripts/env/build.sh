@@ -1,10 +1,11 @@
 # Sourced by with_env: build the package outside the checkout, only when something changed.
 
 package=spatial_fm_ros
+checkout_key=$(printf '%s' "$checkout" | sha256sum | cut -c1-8)
 
 # Sets workspace and install for this checkout and this ROS.
 workspace_paths() {
-  workspace=$cache/build/$(printf '%s' "$checkout" | sha256sum | cut -c1-8)-$ros_key
+  workspace=$cache/build/$checkout_key-$ros_key
   install=$workspace/install/$package
 }
 
@@ -59,5 +60,5 @@ relink() {
   local environment
   mapfile -t environment < <(build_environment)
   step "linking new files" "$workspace/logs/link.log" \
-    env "${environment[@]}" cmake --install "$workspace/build/$package"
+    env -C "$workspace" "${environment[@]}" cmake --install "$workspace/build/$package"
 }

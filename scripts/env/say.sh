@@ -82,3 +82,18 @@ need_apt() {
     die "$why: install it with: sudo apt install $packages"
   fi
 }
+
+# Tools that would leave caches in the checkout leave them in the cache folder.
+keep_checkout_clean() {
+  export RUFF_CACHE_DIR=$cache/tools/ruff MYPY_CACHE_DIR=$cache/tools/mypy
+  export HYPOTHESIS_STORAGE_DIRECTORY=$cache/tools/hypothesis
+}
+
+# Removes what with_env made, by the marks it leaves; other files in the cache folder stay.
+clean_all() {
+  local mark
+  for mark in "$cache"/*/done.* "$cache"/*/begun.*; do
+    [ ! -e "$mark" ] || rm -rf "$(dirname "$mark")"
+  done
+  rm -rf "$cache/build" "$cache/tools" "$cache/logs" "$cache/lock"
+}

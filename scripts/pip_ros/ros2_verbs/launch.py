@@ -12,6 +12,7 @@ import ctypes
 import os
 import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
@@ -119,17 +120,13 @@ def in_own_group(work) -> int:  # type: ignore[no-untyped-def]
             os._exit(status)
 
     def pass_on(signum: int, frame: object) -> None:
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(child, signal.SIGINT)
-        except ProcessLookupError:
-            return
 
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, pass_on)
     _, status = os.waitpid(child, 0)
     # Nodes that outlived launch (it kills them after some seconds) must not stay behind.
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     return os.waitstatus_to_exitcode(status)
