@@ -1,0 +1,105 @@
+"""Trajectory files in the TUM RGB-D format: 'timestamp tx ty tz qx qy qz qw' a line, seconds and metres."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spatial_fm_ros.core.errors import InputError, OutputError
+from spatial_fm_ros.core.geometry.rotations import matrix_from_quaternion, pose_from, quaternion_from_matrix
+from spatial_fm_ros.core.types import Array
+
+NS = 1_000_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class StampedPoses:
+    """A trajectory: stamps_ns int64 [n] rising, world_from_camera float64 [n, 4, 4] (or another moving frame)."""
+
+    stamps_ns: NDArray[np.int64]
+    poses: Array
+    name: str = ""
+
+    def __len__(self) -> int:
+        return len(self.stamps_ns)
+
+    @property
+    def positions(self) -> Array:
+        """[n, 3]."""
+        positions: Array = self.poses[:, :3, 3]
+        return positions
+
+    @property
+    def path_length(self) -> float:
+        """Length of the way through all positions."""
+        return float(np.linalg.norm(np.diff(self.positions, axis=0), axis=1).sum())
+
+    def part(self, index: NDArray[np.intp]) -> StampedPoses:
+        return StampedPoses(self.stamps_ns[index], self.poses[index], self.name)
+
+
+def format_stamp(stamp_ns: int) -> str:
+    """Seconds with nine decimals, exact."""
+    sign, rest = ("-", -stamp_ns) if stamp_ns < 0 else ("", stamp_ns)
+    return f"{sign}{rest // NS}.{rest % NS:09d}"
+
+
+def parse_stamp(text: str) -> int:
+    """Nanoseconds of decimal seconds, exact to the nanosecond. Raises ValueError when it is no number."""
+    try:
+        return int((Decimal(text) * NS).to_integral_value())
+    except (InvalidOperation, OverflowError) as error:
+        raise ValueError(text) from error
+
+
+def write_tum(path: Path, stamps_ns: Sequence[int] | NDArray[np.int64], poses: Array) -> None:
+    """Write world_from_camera [n, 4, 4]. Raises OutputError when the file cannot be written."""
+    poses = np.asarray(poses, dtype=np.float64).reshape(-1, 4, 4)
+    quaternions = quaternion_from_matrix(poses[:, :3, :3])
+    lines = ["# timestamp tx ty tz qx qy qz qw (seconds; camera-to-world, optical axes)"]
+    for stamp, pose, quaternion in zip(stamps_ns, poses, quaternions):
+        numbers = " ".join(f"{value:.9g}" for value in (*pose[:3, 3], *quaternion))
+        lines.append(f"{format_stamp(int(stamp))} {numbers}")
+    try:
+        path.write_text("\n".join(lines) + "\n")
+    except OSError as error:
+        raise OutputError(f"The trajectory {path} cannot be written: {error.strerror or error}.") from error
+
+
+def read_tum(path: Path) -> StampedPoses:
+    """The trajectory in a file, sorted by stamp. Spaces or commas separate; '#' begins a comment.
+
+    Raises InputError, naming the line, when something else stands there or no pose does.
+    """
+    try:
+        lines = Path(path).read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"The trajectory {path} cannot be read: {error}.") from error
+    stamps, values = [], []
+    for number, line in enumerate(lines, start=1):
+        fields = line.split("#", 1)[0].replace(",", " ").split()
+        if not fields:
+            continue
+        try:
+            if len(fields) != 8:
+                raise ValueError(f"{len(fields)} fields")
+            stamps.append(parse_stamp(fields[0]))
+            values.append([float(field) for field in fields[1:]])
+        except ValueError as error:
+            raise InputError(
+                f"Line {number} of {path} is no pose in TUM format: expected 'timestamp tx ty tz qx qy qz qw' "
+                f"in numbers, got '{line[:80]}'."
+            ) from error
+    if not stamps:
+        raise InputError(f"The trajectory {path} holds no pose.")
+    table = np.array(values, dtype=np.float64)
+    if not np.isfinite(table).all():
+        raise InputError(f"The trajectory {path} holds poses that are not finite.")
+    order = np.argsort(np.array(stamps, dtype=np.int64), kind="stable")
+    poses = pose_from(matrix_from_quaternion(table[:, 3:]), table[:, :3])
+    return StampedPoses(np.array(stamps, dtype=np.int64)[order], poses[order], str(path))
