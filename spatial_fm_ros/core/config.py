@@ -58,7 +58,7 @@ class GeometricConfig:
     max_reprojection_px: float = param(2.5, "largest reprojection error of a sparse observation, in pixels", low=0.1)
     min_parallax_px: float = param(2.0, "a pair that a rotation explains better than this has no parallax", low=0.0)
     adjusted_points: int = param(300, "points per view that bundle adjustment uses (longest tracks)", low=30)
-    memory: int = param(16, "keyframes older than the window that still support it", low=0, high=256)
+    memory: int = param(4, "keyframes older than the window that still support it", low=0, high=256)
     dense_width: int = param(320, "long side of the depth images in pixels", low=32, high=2048)
     dense_sources: int = param(6, "most views a view is matched with for its depth", low=1, high=16)
 

@@ -1,0 +1,97 @@
+"""What the model remembers between windows: features, verified pairs and solved poses of recent keyframes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spatial_fm_ros.core.config import GeometricConfig
+from spatial_fm_ros.core.models.geometric.features import Extractor, Features
+from spatial_fm_ros.core.models.geometric.matching import PairGeometry, mutual_matches, verify
+from spatial_fm_ros.core.types import Array, Keyframe, Window
+
+MIN_MATCHES = 20
+
+
+@dataclass(eq=False)
+class View:
+    """A keyframe the model has seen. `camera_from_world` in the model's running gauge, None = not posed."""
+
+    keyframe: Keyframe
+    features: Features
+    camera_from_world: Array | None = None
+
+
+class LocalMap:
+    """Bounded memory by keyframe id; all its poses share one gauge."""
+
+    def __init__(self, config: GeometricConfig) -> None:
+        self.config = config
+        self.views: dict[int, View] = {}
+        self.pairs: dict[tuple[int, int], PairGeometry] = {}
+
+    def view(self, keyframe: Keyframe, extractor: Extractor) -> View:
+        """The keyframe with its features, computed once."""
+        if keyframe.id not in self.views:
+            self.views[keyframe.id] = View(keyframe, extractor(keyframe.image))
+        return self.views[keyframe.id]
+
+    def support(self, window: Window) -> list[View]:
+        """Posed keyframes older than the window, oldest first."""
+        inside = {keyframe.id for keyframe in window.keyframes}
+        old = [v for i, v in sorted(self.views.items()) if i not in inside and v.camera_from_world is not None]
+        return old[max(0, len(old) - self.config.memory) :]
+
+    def match(
+        self, views: Sequence[View], first: int, K: Callable[[View], Array]
+    ) -> dict[tuple[int, int], PairGeometry]:
+        """Verified pairs {(a, b): geometry} with a < b by place in `views`; those before `first` are memory."""
+        found = {}
+        for b in range(first, len(views)):
+            for a in range(b):
+                pair = self._pair(views[a], views[b], K)
+                if len(pair):
+                    found[a, b] = pair
+        for b in range(first):
+            for a in range(b):
+                known = self.pairs.get((views[a].keyframe.id, views[b].keyframe.id))
+                if known is not None and len(known):
+                    found[a, b] = known
+        return found
+
+    def _pair(self, a: View, b: View, K: Callable[[View], Array]) -> PairGeometry:
+        key = (a.keyframe.id, b.keyframe.id)
+        if key not in self.pairs:
+            putative = mutual_matches(a.features, b.features, self.config.min_similarity)
+            self.pairs[key] = verify(
+                a.features, b.features, K(a), K(b), putative, self.config.max_epipolar_px, MIN_MATCHES
+            )
+        return self.pairs[key]
+
+    def poses(self, views: Sequence[View]) -> tuple[Array, NDArray[np.bool_]]:
+        """camera_from_world [n, 4, 4] (identity where unknown) and which are known [n]."""
+        known = np.array([v.camera_from_world is not None for v in views], dtype=bool)
+        poses = np.tile(np.eye(4), (len(views), 1, 1))
+        for i, view in enumerate(views):
+            if view.camera_from_world is not None:
+                poses[i] = view.camera_from_world
+        return poses, known
+
+    def remember(self, views: Sequence[View], camera_from_world: Array, posed: NDArray[np.bool_]) -> None:
+        """Takes over solved poses [n, 4, 4]; they replace what was known of these views."""
+        for view, pose, known in zip(views, camera_from_world, posed, strict=True):
+            view.camera_from_world = pose if known else None
+
+    def forget_poses(self) -> None:
+        """The running gauge is lost: keep features and matches, drop every pose."""
+        for view in self.views.values():
+            view.camera_from_world = None
+
+    def prune(self, window: Window) -> None:
+        """Keeps this window and the memory it may leave to the next."""
+        kept = {v.keyframe.id for v in self.support(window)} | {k.id for k in window.keyframes}
+        self.views = {i: v for i, v in self.views.items() if i in kept}
+        self.pairs = {key: p for key, p in self.pairs.items() if key[0] in kept and key[1] in kept}

@@ -1,0 +1,126 @@
+"""From solved views to the Prediction of a window: normal gauge, depth, state and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+
+from spatial_fm_ros.core.config import GeometricConfig
+from spatial_fm_ros.core.models.geometric.calibration import FocalEstimate
+from spatial_fm_ros.core.models.geometric.dense import estimate_depth
+from spatial_fm_ros.core.models.geometric.local_map import View
+from spatial_fm_ros.core.models.geometric.matching import PairGeometry
+from spatial_fm_ros.core.models.geometric.rotation_only import chain_rotations
+from spatial_fm_ros.core.models.geometric.structure import Structure
+from spatial_fm_ros.core.models.geometric.triangulation import parallax_angles
+from spatial_fm_ros.core.types import Array, Prediction, WindowState
+
+STEREO_PARALLAX_DEG = 2.0  # below this a window borrows older views for its depth
+BORROWED_VIEWS = 3
+Pairs = Mapping[tuple[int, int], PairGeometry]
+
+
+def structured(
+    views: Sequence[View],
+    first: int,
+    pairs: Pairs,
+    structure: Structure,
+    config: GeometricConfig,
+    device: torch.device,
+) -> Prediction:
+    """Prediction of views[first:] with depth. The gauge: first posed camera, median sparse depth 1."""
+    count = len(views) - first
+    posed = structure.posed[first:]
+    visible = structure.visibility()
+    origin = first + int(posed.argmax())
+    camera_from_world = structure.camera_from_world @ np.linalg.inv(structure.camera_from_world[origin])
+    points = structure.points @ structure.camera_from_world[origin, :3, :3].T + structure.camera_from_world[origin, :3, 3]
+    seen = points[visible[first:].any(0)]
+    depths = [
+        (seen_by @ camera_from_world[i, 2, :3] + camera_from_world[i, 2, 3])
+        for i in range(first, len(views))
+        if structure.posed[i] and len(seen_by := points[visible[i]])
+    ]
+    unit = float(np.median(np.concatenate(depths))) if depths else 1.0
+    world_from_camera = np.linalg.inv(camera_from_world)
+    world_from_camera[:, :3, 3] /= unit
+    points = points / unit
+
+    inside = structure.tracks.view >= first
+    angles = parallax_angles(structure.tracks, structure.camera_from_world, structure.points, inside)
+    angles = angles[visible[first:].sum(0) >= 2]
+    parallax = float(np.median(angles)) if len(angles) else 0.0
+    borrowed = np.flatnonzero(structure.posed[:first])[-BORROWED_VIEWS:] if parallax < STEREO_PARALLAX_DEG else []
+    chosen = np.concatenate((np.asarray(borrowed, dtype=np.int64), first + np.flatnonzero(posed)))
+    depth, confidence, K_grid = estimate_depth(
+        np.stack([views[i].keyframe.image for i in chosen]),
+        structure.K[chosen],
+        world_from_camera[chosen],
+        points,
+        visible[chosen],
+        config,
+        device=device,
+    )
+    depth, confidence, K_grid = depth[len(borrowed) :], confidence[len(borrowed) :], K_grid[len(borrowed) :]
+    all_K = np.tile(K_grid[0], (count, 1, 1))
+    all_depth = np.full((count, *depth.shape[1:]), np.nan, dtype=np.float32)
+    all_confidence = np.zeros_like(all_depth)
+    all_K[posed], all_depth[posed], all_confidence[posed] = K_grid, depth, confidence
+    poses = world_from_camera[first:].copy()
+    poses[~posed] = np.nan
+    missing = int((~posed).sum())
+    return Prediction(
+        world_from_camera=poses,
+        K=all_K,
+        depth=all_depth,
+        confidence=all_confidence,
+        posed=posed.copy(),
+        note=f"{missing} of {count} keyframes match nothing" if missing else "",
+        figures={
+            **_figures(views[first:], {(a - first, b - first): p for (a, b), p in pairs.items() if a >= first}),
+            "parallax_deg": parallax,
+            "tracks": float(len(seen)),
+            "reprojection_px": float(np.sqrt(np.mean(structure.error_px[inside] ** 2))),
+            "focal_px": float(structure.K[origin, 0, 0]),
+        },
+    )
+
+
+def without_structure(views: Sequence[View], K: Array, pairs: Pairs) -> Prediction:
+    """Prediction of views that share no parallax: orientations where they match, no translation, no depth."""
+    camera_from_world, posed = chain_rotations(len(views), pairs)
+    if posed.sum() < 2:
+        return blank(views, K, WindowState.FAILED, "no two keyframes match")
+    prediction = blank(views, K, WindowState.NO_PARALLAX, "the camera turned or stood still: no translation, no depth")
+    prediction.posed[:] = posed
+    prediction.world_from_camera[posed] = np.linalg.inv(camera_from_world[posed])
+    prediction.figures.update(_figures(views, pairs))
+    return prediction
+
+
+def blank(views: Sequence[View], K: Array, state: WindowState, note: str) -> Prediction:
+    """A prediction that knows nothing but the intrinsics K [N, 3, 3]."""
+    height, width = views[0].keyframe.image.shape[:2]
+    depth = np.full((len(views), height, width), np.nan, dtype=np.float32)
+    return Prediction(
+        world_from_camera=np.full((len(views), 4, 4), np.nan),
+        K=K.copy(),
+        depth=depth,
+        confidence=np.zeros_like(depth),
+        posed=np.zeros(len(views), dtype=bool),
+        state=state,
+        note=note,
+        figures={"focal_px": float(K[0, 0, 0])},
+    )
+
+
+def _figures(views: Sequence[View], pairs: Pairs) -> dict[str, float]:
+    neighbours = [pairs[i, i + 1] for i in range(len(views) - 1) if (i, i + 1) in pairs]
+    ratio = [len(p) / max(p.putative, 1) for p in neighbours]
+    return {
+        "inlier_ratio": float(np.median(ratio)) if ratio else 0.0,
+        "parallax_deg": float(np.median([p.parallax_deg for p in neighbours])) if neighbours else 0.0,
+        "parallax_px": float(np.median([p.parallax_px for p in neighbours])) if neighbours else 0.0,
+    }
