@@ -72,6 +72,7 @@ class World:
         for keyframe, cloud in zip(fresh, points, strict=True):
             submap.add_keyframe(keyframe)
             submap.add_points(cloud, keyframe.world_from_camera[:3, 3])
+        submap.voxels.forget(posed[-1].world_from_camera[:3, 3] - submap.origin)
         submap.windows += 1
         submap.has_structure |= has_depth(prediction)
         self._renew_tail(submap, window, posed)

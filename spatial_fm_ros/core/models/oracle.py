@@ -14,9 +14,10 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from spatial_fm_ros.core.config import ModelConfig, OracleConfig
-from spatial_fm_ros.core.errors import ModelError
+from spatial_fm_ros.core.errors import InputError, ModelError
 from spatial_fm_ros.core.geometry.similarity import Sim3
 from spatial_fm_ros.core.models.base import SpatialModel, Supports
+from spatial_fm_ros.core.models.oracle_sequence import SequenceTruth
 from spatial_fm_ros.core.types import Array, Camera, Depth, Prediction, Window
 
 #: Long side of the depth grid in pixels, as large as the geometric model's.
@@ -24,11 +25,11 @@ GRID_SIDE = 320
 
 
 class Truth(Protocol):
-    """Exact answers by stamp. None where the truth does not reach."""
+    """Exact answers by stamp; InputError for a stamp the truth does not reach."""
 
-    def world_from_camera(self, stamp_ns: int) -> Array | None: ...
+    def world_from_camera(self, stamp_ns: int) -> Array: ...
 
-    def depth(self, stamp_ns: int, camera: Camera) -> Depth | None:
+    def depth(self, stamp_ns: int, camera: Camera) -> Depth:
         """Depth along z in metres as the pinhole `camera` sees it, NaN where unknown."""
         ...
 
@@ -52,10 +53,10 @@ class OracleModel(SpatialModel):
                 "Model 'oracle' needs the ground truth of what it sees: set model.oracle.truth to a sequence "
                 "folder or a simulated run; for images without ground truth use model 'geometric'."
             )
-        # The simulation knows how to answer from a scenario; it is imported only when asked for.
-        from spatial_fm_ros.simulation.truth import load_truth
-
-        self.truth = load_truth(Path(folder))
+        try:
+            self.truth = _read_truth(Path(folder))
+        except InputError as error:
+            raise ModelError(f"Model 'oracle' has no truth at model.oracle.truth: {error}") from error
 
     def infer(self, window: Window) -> Prediction:
         if self.truth is None:
@@ -92,13 +93,21 @@ class OracleModel(SpatialModel):
             )
         factor = min(1.0, GRID_SIDE / max(size))
         grid = camera.resized(round(camera.width * factor), round(camera.height * factor))
-        pose = truth.world_from_camera(stamp_ns)
-        depth = truth.depth(stamp_ns, grid) if pose is not None else None
-        if pose is None:
-            pose = np.full((4, 4), np.nan)
-        if depth is None:
-            depth = np.full((grid.height, grid.width), np.nan, np.float32)
-        return pose, depth, grid
+        try:
+            return truth.world_from_camera(stamp_ns), truth.depth(stamp_ns, grid), grid
+        except InputError:
+            unknown = np.full((grid.height, grid.width), np.nan, np.float32)
+            return np.full((4, 4), np.nan), unknown, grid
+
+
+def _read_truth(folder: Path) -> Truth:
+    """A recorded sequence answers from its files, a simulated run from its scenario."""
+    if (folder / "sequence.json").is_file() and (folder / "poses.txt").is_file():
+        return SequenceTruth(folder)
+    # The simulation builds on core; core asks for it only here, when a user does.
+    from spatial_fm_ros.simulation.truth import load_truth
+
+    return load_truth(folder)
 
 
 def _disturbed_depth(
