@@ -1,0 +1,176 @@
+"""Parameters in files: reading and writing `Config` as YAML, and its documentation.
+
+A file is YAML nested by section, or a ROS 2 parameter file (`/**: ros__parameters: ...`); names may be
+nested or dotted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from spatial_fm_ros.core.config import Config
+from spatial_fm_ros.core.config_schema import (
+    Parameter,
+    Value,
+    checked,
+    describe,
+    flatten,
+    from_flat,
+    section_doc,
+)
+from spatial_fm_ros.core.errors import ConfigError
+
+__all__ = [
+    "Parameter",
+    "Value",
+    "describe",
+    "flatten",
+    "from_flat",
+    "load_config",
+    "parameter_table",
+    "read_values",
+    "to_yaml",
+]
+
+#: Nodes whose section of a ROS 2 parameter file belongs to this configuration.
+NODES = ("reconstruct", "map_bag")
+#: Parameters every ROS 2 node has; they are not ours to check.
+ROS_OWN = ("use_sim_time", "qos_overrides", "start_type_description_service")
+
+
+def load_config(paths: Sequence[Path] = (), overrides: Mapping[str, object] | None = None) -> Config:
+    """Defaults, then each file over those before it, then dotted overrides.
+
+    Override values may be text, as from a command line. Raises ConfigError for a file that cannot be
+    read, unknown names, wrong types, values out of bounds and combinations that cannot work.
+    """
+    values: dict[str, object] = {}
+    for path in paths:
+        try:
+            from_file = checked(read_values(Path(path)))
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
+        values.update(from_file)
+    for name, value in (overrides or {}).items():
+        values[name] = _from_text(name, value) if isinstance(value, str) else value
+    return from_flat(values)
+
+
+def read_values(path: Path) -> dict[str, object]:
+    """The values of one file by dotted name, not checked yet. Raises ConfigError."""
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"This parameter file cannot be read ({error.strerror}).") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"This is not a YAML file: {' '.join(str(error).split())}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"A parameter file holds names and values, this one a {type(content).__name__}.")
+    values: dict[str, object] = {}
+    for section in _own_sections(content):
+        values.update(_dotted(section, ""))
+    return values
+
+
+def to_yaml(config: Config, ros: bool = False) -> str:
+    """All parameters as YAML with their docs as comments; `ros`: as a ROS 2 parameter file."""
+    lines = ["/**:", "  ros__parameters:"] if ros else []
+    indent = "    " if ros else ""
+    values = flatten(config)
+    open_sections: list[str] = []
+    for p in describe():
+        *sections, leaf = p.name.split(".")
+        for depth, section in enumerate(sections):
+            if open_sections[: depth + 1] != sections[: depth + 1]:
+                space = indent + "  " * depth
+                lines += [f"{space}# {section_doc('.'.join(sections[: depth + 1]))}", f"{space}{section}:"]
+        open_sections = sections
+        space = indent + "  " * len(sections)
+        doc = p.doc + (f" [{p.limits}]" if p.limits else "")
+        lines += [f"{space}# {doc}", f"{space}{leaf}: {_scalar(values[p.name])}"]
+    return "\n".join(lines) + "\n"
+
+
+def parameter_table() -> str:
+    """The parameters as a Markdown document, one table a section."""
+    lines: list[str] = []
+    section = None
+    for p in describe():
+        here = p.name.rpartition(".")[0]
+        if here != section:
+            section = here
+            lines += ["", f"## `{section}`: {section_doc(section)}", ""]
+            lines += ["| parameter | type | default | range | meaning |", "|---|---|---|---|---|"]
+        default = f"`{_scalar(p.default)}`"
+        lines.append(f"| `{p.name}` | {p.type.__name__} | {default} | {p.limits} | {p.doc} |")
+    return "\n".join(lines[1:]) + "\n"
+
+
+# -- files ------------------------------------------------------------------------------------
+
+
+def _own_sections(content: Mapping[Any, Any]) -> list[Mapping[Any, Any]]:
+    """The parts of a file that are for this package: wildcards first, then its nodes, then plain YAML."""
+    wildcard: list[Mapping[Any, Any]] = []
+    named: list[Mapping[Any, Any]] = []
+    plain: dict[Any, Any] = {}
+    for key, value in content.items():
+        if isinstance(value, dict) and "ros__parameters" in value:
+            section = value["ros__parameters"] or {}
+            if not isinstance(section, dict):
+                raise ConfigError(f"'ros__parameters' of '{key}' holds no names and values.")
+            if "*" in str(key):
+                wildcard.append(section)
+            elif str(key).rpartition("/")[2] in NODES:
+                named.append(section)
+        elif key == "ros__parameters" and isinstance(value, dict):
+            wildcard.append(value)
+        elif str(key).startswith("/") and isinstance(value, dict):
+            named += _own_sections({f"{key}/{k}": v for k, v in value.items()})  # a namespace
+        else:
+            plain[key] = value
+    return [*wildcard, *named, plain]
+
+
+def _dotted(node: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, object]]:
+    for key, value in node.items():
+        name = f"{prefix}{key}"
+        if name.partition(".")[0] in ROS_OWN:
+            continue
+        if isinstance(value, dict):
+            yield from _dotted(value, f"{name}.")
+        else:
+            yield name, value
+
+
+def _from_text(name: str, text: str) -> object:
+    """The value a text stands for, by the type of the parameter it is for."""
+    types = {p.name: p.type for p in describe()}
+    kind = types.get(name, str)
+    if kind is str:
+        return text
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[text.strip().lower()]
+        return kind(text)
+    except (KeyError, ValueError):
+        return text
+
+
+def _scalar(value: Value) -> str:
+    """One value as every YAML reader, ROS included, reads it back with the same type."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        text = repr(value)
+        mantissa, e, exponent = text.partition("e")
+        return f"{mantissa}.0e{exponent}" if e and "." not in mantissa else text
+    if isinstance(value, int):
+        return str(value)
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -1,0 +1,159 @@
+"""The parameters of `Config` by dotted name: their description, their values, and every check of them.
+
+All of it is made from the fields of `core/config.py`. Every refusal names the parameter, what was
+expected, what came and, for an unknown name, the nearest valid one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, get_type_hints
+
+from spatial_fm_ros.core.config import Config
+from spatial_fm_ros.core.errors import ConfigError
+
+Value = bool | int | float | str
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter: dotted name, type (bool, int, float or str), default, doc and limits (None: none)."""
+
+    name: str
+    type: type
+    default: Value
+    doc: str
+    low: float | None
+    high: float | None
+    choices: tuple[str, ...] | None
+
+    @property
+    def limits(self) -> str:
+        """The choices or bounds in words; empty where there are none."""
+        if self.choices is not None:
+            return ", ".join(self.choices)
+        if self.low is not None and self.high is not None:
+            return f"{self.low:g} to {self.high:g}"
+        if self.low is not None:
+            return f">= {self.low:g}"
+        return f"<= {self.high:g}" if self.high is not None else ""
+
+
+def describe() -> list[Parameter]:
+    """All parameters in the order of `core/config.py`."""
+    return list(_parameters(Config(), ""))
+
+
+def flatten(config: Config) -> dict[str, Value]:
+    """Every value by its dotted name, in the order of `core/config.py`."""
+    return {name: value for name, value, _ in _leaves(config, "")}
+
+
+def from_flat(values: Mapping[str, object], base: Config | None = None) -> Config:
+    """`base` (default: all defaults) with some values replaced. Raises ConfigError; see `load_config`."""
+    config: Config = _replaced(base if base is not None else Config(), checked(values), "")
+    _check_together(config)
+    return config
+
+
+def checked(values: Mapping[str, object]) -> dict[str, Value]:
+    """The values, each of the type and within the bounds of its parameter. Raises ConfigError."""
+    known = {p.name: p for p in describe()}
+    for name in values:
+        if name not in known:
+            raise ConfigError(_unknown(name, list(known)))
+    return {name: _checked(known[name], value) for name, value in values.items()}
+
+
+def section_doc(name: str) -> str:
+    """The one-line doc of a section, by its dotted name."""
+    node: Any = Config
+    doc = ""
+    for part in name.split("."):
+        doc = next(f for f in fields(node) if f.name == part).metadata["doc"]
+        node = get_type_hints(node)[part]
+    return doc
+
+
+# -- the dataclasses --------------------------------------------------------------------------
+
+
+def _leaves(node: Any, prefix: str) -> Iterator[tuple[str, Value, Mapping[str, Any]]]:
+    for f in fields(node):
+        value = getattr(node, f.name)
+        if is_dataclass(value):
+            yield from _leaves(value, f"{prefix}{f.name}.")
+        else:
+            yield f"{prefix}{f.name}", value, f.metadata
+
+
+def _parameters(node: Any, prefix: str) -> Iterator[Parameter]:
+    for name, value, meta in _leaves(node, prefix):
+        yield Parameter(name, type(value), value, meta["doc"], meta["low"], meta["high"], meta["choices"])
+
+
+def _replaced(node: Any, values: Mapping[str, Value], prefix: str) -> Any:
+    changes: dict[str, Any] = {}
+    for f in fields(node):
+        value = getattr(node, f.name)
+        if is_dataclass(value):
+            changes[f.name] = _replaced(value, values, f"{prefix}{f.name}.")
+        elif f"{prefix}{f.name}" in values:
+            changes[f.name] = values[f"{prefix}{f.name}"]
+    return replace(node, **changes)
+
+
+# -- checks -----------------------------------------------------------------------------------
+
+
+def _checked(p: Parameter, value: object) -> Value:
+    wanted = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[p.type]
+    fits = isinstance(value, p.type) and isinstance(value, bool) == (p.type is bool)
+    if p.type is float and isinstance(value, int) and not isinstance(value, bool):
+        value, fits = float(value), True
+    if not fits or (isinstance(value, float) and not math.isfinite(value)):
+        raise ConfigError(f"Parameter '{p.name}' takes {wanted}, got {value!r}.")
+    if p.choices is not None and value not in p.choices:
+        raise ConfigError(f"Parameter '{p.name}' takes one of {', '.join(p.choices)}, got {value!r}.")
+    if isinstance(value, (int, float)):
+        if p.low is not None and value < p.low:
+            raise ConfigError(f"Parameter '{p.name}' must be at least {p.low:g}, got {value:g}.")
+        if p.high is not None and value > p.high:
+            raise ConfigError(f"Parameter '{p.name}' must be at most {p.high:g}, got {value:g}.")
+    assert isinstance(value, (bool, int, float, str))
+    return value
+
+
+def _check_together(config: Config) -> None:
+    """What no single bound can say."""
+    window, intake, scale = config.window, config.intake, config.scale
+    if window.overlap >= window.size:
+        raise ConfigError(
+            f"Parameter 'window.overlap' must be below 'window.size', got {window.overlap} and {window.size}."
+        )
+    if intake.dark_level >= intake.bright_level:
+        raise ConfigError(
+            "Parameter 'intake.dark_level' must be below 'intake.bright_level', "
+            f"got {intake.dark_level:g} and {intake.bright_level:g}."
+        )
+    if intake.min_interval_s > intake.max_interval_s:
+        raise ConfigError(
+            "Parameter 'intake.min_interval_s' must not exceed 'intake.max_interval_s', "
+            f"got {intake.min_interval_s:g} and {intake.max_interval_s:g}."
+        )
+    if scale.metric_sigma > scale.lost_sigma:
+        raise ConfigError(
+            "Parameter 'scale.metric_sigma' must not exceed 'scale.lost_sigma', "
+            f"got {scale.metric_sigma:g} and {scale.lost_sigma:g}."
+        )
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    last = name.rpartition(".")[2]
+    same_leaf = [k for k in known if k.rpartition(".")[2] == last]
+    near = same_leaf or difflib.get_close_matches(name, known, 1, 0.6)
+    hint = f"did you mean '{near[0]}'?" if near else "docs/parameters.md lists all of them."
+    return f"Unknown parameter '{name}'; {hint}"
