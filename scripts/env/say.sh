@@ -16,7 +16,8 @@ step() {
   "$@" >"$log" 2>&1 </dev/null &
   pid=$!
   # A signal to this script alone must not leave pip or a compiler running.
-  trap 'kill "$pid" 2>/dev/null; wait "$pid" 2>/dev/null; trap - INT TERM; say "interrupted; run the same command again to go on"; exit 130' INT TERM
+  trap 'kill "$pid" 2>/dev/null || true; wait "$pid" 2>/dev/null || true
+    say "interrupted; run the same command again to go on"; exit 130' INT TERM
   while kill -0 "$pid" 2>/dev/null; do
     sleep 0.2
     if [ $((SECONDS - start)) -ge $next ]; then

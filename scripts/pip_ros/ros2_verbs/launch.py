@@ -104,13 +104,14 @@ def in_own_group(work) -> int:  # type: ignore[no-untyped-def]
     """Run `work` in a child with a process group of its own; its exit status.
 
     SIGINT and SIGTERM go on to the group as SIGINT, which ROS nodes end on cleanly; when this process
-    is killed outright the kernel interrupts the child.
+    is killed outright the kernel tells the child, which does the same.
     """
     parent = os.getpid()
     child = os.fork()
     if child == 0:
         os.setpgid(0, 0)
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT)
+        signal.signal(signal.SIGUSR1, lambda signum, frame: os.killpg(0, signal.SIGINT))
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGUSR1)
         if os.getppid() != parent:
             os._exit(1)
         status = 1
