@@ -15,7 +15,7 @@ _PAD = 1
 
 class Atlas:
     """Packed textures. `regions` float32 [textures, LEVELS, 4]: width, height, left, top of each
-    level in texels of the atlas image (levels beyond a texture's last repeat it)."""
+    level in pixels of the atlas image (levels beyond a texture's last repeat it)."""
 
     def __init__(self, textures: list[Image]) -> None:
         pyramids = [self._pyramid(texture) for texture in textures]
@@ -38,7 +38,8 @@ class Atlas:
             h, w = image.shape[:2]
             padded = cv2.copyMakeBorder(image, _PAD, _PAD, _PAD, _PAD, cv2.BORDER_REPLICATE)
             self.image[y : y + h + 2 * _PAD, x : x + w + 2 * _PAD] = padded
-            self.regions[i, level:] = (w, h, x + _PAD, y + _PAD)
+            # Texel centres are at half-integers of the texture and at integers of the image.
+            self.regions[i, level:] = (w, h, x + _PAD - 0.5, y + _PAD - 0.5)
 
     @staticmethod
     def _pyramid(texture: Image) -> list[Image]:
@@ -50,7 +51,8 @@ class Atlas:
 
     def _level(self, texture: NDArray[np.int64], uv: Field, level: NDArray[np.int64]) -> Image:
         region = self.regions.reshape(-1, 4)[texture * LEVELS + level]
-        at = np.clip(uv, 0.0, 1.0) * region[:, :2] + (region[:, 2:] - 0.5)
+        at = uv * region[:, :2]
+        at += region[:, 2:]
         # remap wants a picture-like map: fold the list into rows.
         width = min(len(at), 1024)
         rows = -(-len(at) // width)
@@ -63,6 +65,7 @@ class Atlas:
         the pixel's footprint in texels. Gives uint8 [N, 3]."""
         lod = np.clip(lod, 0, LEVELS - 1.001)
         base = lod.astype(np.int64)
+        uv = np.clip(uv, 0.0, 1.0)
         share = ((lod - base) * 256).astype(np.uint16)[:, None]
         fine = self._level(texture, uv, base).astype(np.uint16)
         coarse = self._level(texture, uv, base + 1).astype(np.uint16)

@@ -64,33 +64,28 @@ class SimulatedCamera:
 
     def depth(self, world_from_camera: Array) -> Depth:
         """Exact depth along z float32 [H, W] in metres of every pixel's centre; NaN where only sky is."""
-        _, distance = self._cast(world_from_camera, self._rays)
+        distance = self.world.cast(world_from_camera[:3, 3], _turn(self._rays, world_from_camera)).distance
         distance = np.where(np.isinf(distance), np.nan, distance).astype(np.float32)
         return distance.reshape(self.camera.height, self.camera.width)
 
     def render(self, world_from_camera: Array) -> Image:
         """Noise-free image uint8 [H, W, 3] at one pose."""
-        rotation = world_from_camera[:3, :3].astype(np.float32)
-        directions = self._rays @ rotation.T
-        origins = np.broadcast_to(world_from_camera[:3, 3].astype(np.float32), directions.shape)
-        hits = self.world.cast(origins, directions)
+        hits = self.world.cast(world_from_camera[:3, 3], _turn(self._rays, world_from_camera))
         image = self.world.colors(hits, self._angle, self._lengths)
         shape = (self.camera.height, self.camera.width)
         if self.model.antialias:
             edge = np.flatnonzero(_edges(hits.patch.reshape(shape), hits.distance.reshape(shape)))
-            image[edge] = self._supersample(edge, rotation, world_from_camera[:3, 3])
+            image[edge] = self._supersample(edge, world_from_camera)
         return image.reshape(*shape, 3)
 
-    def _supersample(self, edge: NDArray[np.int64], rotation: Field, position: Array) -> Image:
+    def _supersample(self, edge: NDArray[np.int64], world_from_camera: Array) -> Image:
         """Mean colour of several rays inside each of the pixels `edge`."""
         right, down = self._steps
-        total = np.zeros((len(edge), 3), np.float32)
-        origins = np.broadcast_to(position.astype(np.float32), (len(edge), 3))
-        for dx, dy in _SUBPIXELS:
-            rays = self._rays[edge] + np.float32(dx) * right[edge] + np.float32(dy) * down[edge]
-            hits = self.world.cast(origins, rays @ rotation.T)
-            total += self.world.colors(hits, self._angle, self._lengths[edge])
-        return (total / len(_SUBPIXELS) + 0.5).astype(np.uint8)
+        center, right, down = self._rays[edge], right[edge], down[edge]
+        rays = np.concatenate([center + np.float32(x) * right + np.float32(y) * down for x, y in _SUBPIXELS])
+        hits = self.world.cast(world_from_camera[:3, 3], _turn(rays, world_from_camera))
+        colors = self.world.colors(hits, self._angle, np.tile(self._lengths[edge], len(_SUBPIXELS)))
+        return (colors.reshape(len(_SUBPIXELS), -1, 3).mean(0) + 0.5).astype(np.uint8)
 
     @cached_property
     def _steps(self) -> tuple[Field, Field]:
@@ -106,11 +101,6 @@ class SimulatedCamera:
     def prepare(self) -> None:
         """Makes what later calls share, so that several threads may then render at once."""
         _ = self._steps, self._pool
-
-    def _cast(self, world_from_camera: Array, rays: Field) -> tuple[Field, Field]:
-        directions = rays @ world_from_camera[:3, :3].T.astype(np.float32)
-        origins = np.broadcast_to(world_from_camera[:3, 3].astype(np.float32), directions.shape)
-        return directions, self.world.cast(origins, directions).distance
 
     def image(self, trajectory: Trajectory, body_from_camera: Array, time_s: float, index: int) -> Image:
         """What the camera delivers at `time_s` (middle of the exposure) as its image number `index`."""
@@ -140,6 +130,15 @@ class SimulatedCamera:
     def _pool(self) -> Field:
         size = 4 * 3 * self.camera.width * self.camera.height
         return np.random.default_rng([self.seed, 6]).standard_normal(size, dtype=np.float32)
+
+
+def _turn(rays: Field, world_from_camera: Array) -> Field:
+    """Rays [N, 3] turned to world axes. Column by column: BLAS wastes its threads on three columns."""
+    rotation = world_from_camera[:3, :3].astype(np.float32)
+    turned = np.empty_like(rays)
+    for i in range(3):
+        turned[:, i] = rays[:, 0] * rotation[i, 0] + rays[:, 1] * rotation[i, 1] + rays[:, 2] * rotation[i, 2]
+    return turned
 
 
 def _edges(patch: NDArray[np.int64], distance: Field) -> NDArray[np.bool_]:

@@ -52,13 +52,13 @@ class Lighting:
 def _surface(patch: Patch, rows: int, cols: int) -> tuple[Array, Array]:
     """Points and outward unit normals float64 [rows, cols, 3] at the centres of a grid of cells."""
     height, width = (n - 1 for n in patch.grid.shape[:2])
-    down = ((np.arange(rows) + 0.5) / rows * height).astype(np.float32)
-    right = ((np.arange(cols) + 0.5) / cols * width).astype(np.float32)
-    at = np.meshgrid(right, down)
-    grid = patch.grid.astype(np.float32)
-    points = cv2.remap(grid, *at, cv2.INTER_LINEAR).astype(np.float64)
-    i = np.minimum(at[1].astype(int), height - 1)
-    j = np.minimum(at[0].astype(int), width - 1)
+    down = (np.arange(rows) + 0.5) / rows * height
+    right = (np.arange(cols) + 0.5) / cols * width
+    i, j = np.meshgrid(down.astype(int), right.astype(int), indexing="ij")
+    v, u = (down[:, None, None] - i[..., None]), (right[None, :, None] - j[..., None])
+    grid = patch.grid
+    above = grid[i, j] * (1 - u) + grid[i, j + 1] * u
+    points = above * (1 - v) + (grid[i + 1, j] * (1 - u) + grid[i + 1, j + 1] * u) * v
     right_edge = patch.grid[i, j + 1] - patch.grid[i, j] + patch.grid[i + 1, j + 1] - patch.grid[i + 1, j]
     down_edge = patch.grid[i + 1, j] - patch.grid[i, j] + patch.grid[i + 1, j + 1] - patch.grid[i, j + 1]
     normal = np.cross(down_edge, right_edge)

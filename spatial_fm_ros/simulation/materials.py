@@ -157,7 +157,8 @@ def grass(rng: RNG, h: int, w: int, tpm: float) -> Field:
 
 def rug(rng: RNG, h: int, w: int, tpm: float) -> Field:
     """Woven rug: coloured shapes in a border, threads on top."""
-    image = dead_leaves(rng, h, w, 0.03 * tpm, 0.35 * tpm, 0.7)
+    image = 0.75 * dead_leaves(rng, h, w, 0.015 * tpm, 0.3 * tpm, 0.5)
+    image += 0.25 * np.array([0.55, 0.2, 0.14], np.float32)
     inset = int(0.08 * tpm)
     if 2 * inset < min(h, w):
         cv2.rectangle(image, (inset, inset), (w - inset, h - inset), (0.75, 0.68, 0.5), max(1, int(0.02 * tpm)))

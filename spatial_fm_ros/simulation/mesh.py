@@ -152,8 +152,10 @@ class Builder:
         side = np.cross(along / np.linalg.norm(along), [0, 0, 1.0])
         angle = np.linspace(0, 2 * np.pi, sides + 1)
         ring = start + radius * (np.cos(angle)[:, None] * side + np.sin(angle)[:, None] * np.array([0, 0, 1.0]))
-        # Rows run around the pipe, columns along it.
-        self.add(np.stack([ring, ring + along], 1)[::-1], material)
+        # Rows run around the pipe, columns along it; long slivers would cost the ray caster precision.
+        pieces = int(np.ceil(np.linalg.norm(along) / 2.0))
+        share = np.linspace(0, 1, pieces + 1)[None, :, None]
+        self.add((ring[:, None] + share * along)[::-1], material)
 
     def boulder(
         self, center: tuple[float, float, float], radii: tuple[float, float, float], material: Material,

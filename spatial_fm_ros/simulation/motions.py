@@ -30,7 +30,7 @@ def _corridor_loop(duration_s: float, seed: int, camera: Array) -> Trajectory:
 
 def _hall_drive(duration_s: float, seed: int, camera: Array) -> Trajectory:
     way = [(2.4, 3.2), (6.5, 2.9), (11.0, 3.6), (15.5, 3.0), (20.0, 3.3), (21.2, 6.0), (21.4, 9.5), (20.2, 12.4),
-           (15.8, 12.8), (11.5, 12.2), (7.2, 12.9), (3.2, 12.6), (2.2, 10.0), (2.0, 6.2)]  # fmt: skip
+           (15.8, 12.8), (11.5, 12.2), (7.2, 12.9), (3.2, 12.6), (2.3, 10.0), (2.3, 6.2)]  # fmt: skip
     return follow(way, duration_s, loop=True, rounds=1.04)
 
 

@@ -43,9 +43,12 @@ def tint(color: tuple[float, float, float], amount: Field, strength: float) -> F
     return np.asarray(color, np.float32) * (1.0 + strength * amount[..., None])
 
 
-def random_color(rng: RNG, saturation: float = 0.6, low: float = 0.12, high: float = 0.95) -> Field:
-    """One sRGB colour float32 [3] of random hue, up to `saturation`, value in [low, high]."""
-    hue, value = rng.uniform(0, 360), rng.uniform(low, high)
+def random_color(rng: RNG, saturation: float = 0.6, low: float = 0.12, high: float = 0.95, hue: float | None = None) -> Field:
+    """One sRGB colour float32 [3] of `hue` degrees (by default random, more often warm or blue than
+    green or violet, as painted and natural things are), up to `saturation`, value in [low, high]."""
+    if hue is None:
+        hue = float(rng.choice([rng.normal(28, 16), rng.normal(212, 18), rng.uniform(0, 360)], p=[0.5, 0.25, 0.25]))
+    hue, value = hue % 360, rng.uniform(low, high)
     hsv = np.array([[[hue, rng.uniform(0, saturation), value]]], np.float32)
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0]
 
@@ -56,7 +59,8 @@ def dead_leaves(
     """Overlapping discs, polygons and bars of sizes between `smallest` and `largest` pixels
     (density proportional to size^-3): sRGB float32 [height, width, 3]."""
     canvas = np.empty((height, width, 3), np.float32)
-    canvas[:] = random_color(rng, saturation)
+    hues = rng.uniform(0, 360, 3)  # a palette of its own for every picture
+    canvas[:] = random_color(rng, saturation, hue=float(hues[0]))
     smallest = max(smallest, 1.0)
     largest = max(largest, 1.5 * smallest)
     # Enough leaves to cover the area about twice, found from the mean area of a leaf.
@@ -68,7 +72,8 @@ def dead_leaves(
     sizes[: count // 12] = rng.uniform(0.3, 1.0, count // 12) * largest
     centers = np.stack([rng.uniform(0, width, count), rng.uniform(0, height, count)], 1)
     for size, center in zip(sizes, centers, strict=True):
-        color = tuple(float(c) for c in random_color(rng, saturation))
+        hue = float(rng.normal(hues[int(rng.integers(0, 3))], 14))
+        color = tuple(float(c) for c in random_color(rng, saturation, hue=hue))
         kind = rng.integers(0, 3)
         if kind == 0:
             axes = (max(1, int(size)), max(1, int(size * rng.uniform(0.4, 1.0))))

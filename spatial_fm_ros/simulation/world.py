@@ -45,13 +45,17 @@ class World:
         counts = [len(c) for c in corners]
         #: Corners of all triangles, float64 [T, 3, 3] metres.
         self.triangles: Array = np.concatenate(corners)
-        self._uv: Field = np.concatenate(uvs).astype(np.float32)
         self._patch_of = np.repeat(np.arange(len(patches)), counts)
         edges = self.triangles[:, 1:] - self.triangles[:, :1]
         cross = np.cross(edges[:, 0], edges[:, 1])
         #: Areas float64 [T] in square metres.
         self.areas: Array = np.linalg.norm(cross, axis=1) / 2
-        self._normals: Field = (cross / np.maximum(2 * self.areas[:, None], 1e-12)).astype(np.float32)
+        normals = cross / np.maximum(2 * self.areas[:, None], 1e-12)
+        # What a hit needs of its triangle, in one row: uv of the first corner, its two edges in uv, normal.
+        uv = np.concatenate(uvs)
+        self._facts: Field = np.concatenate(
+            [uv[:, 0], uv[:, 1] - uv[:, 0], uv[:, 2] - uv[:, 0], normals], axis=1
+        ).astype(np.float32)
         self._scene = o3d.t.geometry.RaycastingScene(nthreads=2)
         vertices = self.triangles.reshape(-1, 3).astype(np.float32)
         indices = np.arange(len(vertices), dtype=np.uint32).reshape(-1, 3)
@@ -81,17 +85,18 @@ class World:
 
     def cast(self, origins: Field, directions: Field) -> Hits:
         """Rays float32 [N, 3] each in world metres; directions need not be unit length."""
-        rays = np.concatenate([origins, directions], 1).astype(np.float32, copy=False)
-        answer = self._scene.cast_rays(o3d.core.Tensor(np.ascontiguousarray(rays)))
+        rays = np.empty((len(directions), 6), np.float32)
+        rays[:, :3], rays[:, 3:] = origins, directions
+        answer = self._scene.cast_rays(o3d.core.Tensor.from_numpy(rays), nthreads=2)
         distance = answer["t_hit"].numpy()
         triangle = answer["primitive_ids"].numpy()
         weights = answer["primitive_uvs"].numpy()
         missed = np.isinf(distance)
-        safe = np.where(missed, 0, triangle).astype(np.int64)
-        corner = self._uv[safe]
-        uv = corner[:, 0] + weights[:, :1] * (corner[:, 1] - corner[:, 0]) + weights[:, 1:] * (corner[:, 2] - corner[:, 0])
-        length = np.sqrt(np.einsum("ij,ij->i", directions, directions))
-        cosine = np.abs(np.einsum("ij,ij->i", directions, self._normals[safe])) / np.maximum(length, 1e-12)
+        safe = np.where(missed, np.uint32(0), triangle)
+        facts = self._facts[safe]
+        uv = facts[:, 0:2] + weights[:, :1] * facts[:, 2:4] + weights[:, 1:] * facts[:, 4:6]
+        length = np.sqrt(_dot(directions, directions))
+        cosine = np.abs(_dot(directions, facts[:, 6:9])) / length
         patch = self._patch_of[safe]
         if missed.any():
             patch[missed] = len(self._lod_bias) - 1
@@ -125,6 +130,11 @@ class World:
         a, b = np.where(flip, 1 - a, a), np.where(flip, 1 - b, b)
         corner = self.triangles[which]
         return np.asarray(corner[:, 0] + a * (corner[:, 1] - corner[:, 0]) + b * (corner[:, 2] - corner[:, 0]))
+
+
+def _dot(a: Field, b: Field) -> Field:
+    """Row-wise dot product of [N, 3]; several times faster than einsum for three columns."""
+    return np.asarray(a[:, 0] * b[:, 0] + a[:, 1] * b[:, 1] + a[:, 2] * b[:, 2])
 
 
 def _tone(linear: Field) -> Image:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from spatial_fm_ros.simulation.decor import books, cabinet, carton, door, outlook, painting, poster
 from spatial_fm_ros.simulation.lighting import Lamp, Lighting
 from spatial_fm_ros.simulation.materials import (
+    Color,
     Material,
     brick,
     concrete,
@@ -33,6 +36,11 @@ def lamp_shade(rng: RNG, h: int, w: int, tpm: float) -> np.ndarray:
     return image
 
 
+def _rgb(rng: RNG, saturation: float, low: float, high: float) -> Color:
+    red, green, blue = (float(c) for c in random_color(rng, saturation, low, high))
+    return red, green, blue
+
+
 def _inner_walls(x0: float, y0: float, x1: float, y1: float) -> Walls:
     """The four walls of a rectangle as seen from inside: east, north, west, south."""
     return [((x1, y1), (x1, y0)), ((x0, y1), (x1, y1)), ((x0, y0), (x0, y1)), ((x1, y0), (x0, y0))]
@@ -44,22 +52,39 @@ def _ceiling_lamp(builder: Builder, lamps: list[Lamp], x: float, y: float, z: fl
     lamps.append(Lamp((x, y, z - 0.25), (power, 0.95 * power, 0.85 * power)))
 
 
+@dataclass(frozen=True)
+class _Hanging:
+    """Something to hang on walls: height of its lower edge and its size, as ranges in metres."""
+
+    material: Material
+    low: tuple[float, float]
+    width: tuple[float, float]
+    height: tuple[float, float]
+
+
 def _hang(
-    builder: Builder, rng: RNG, wall: tuple[tuple[float, float], tuple[float, float]], materials: list[Material],
-    spacing: float, z: tuple[float, float], size: tuple[float, float],
+    builder: Builder, rng: RNG, wall: tuple[tuple[float, float], tuple[float, float]], things: list[_Hanging],
+    gap: tuple[float, float],
 ) -> None:
-    """Pictures along a wall (ends as seen), at random places and sizes."""
+    """Things along a wall (ends as seen), one beside the other with random gaps."""
     a, b = np.array(wall[0]), np.array(wall[1])
     length = float(np.linalg.norm(b - a))
     along = (b - a) / length
-    at = rng.uniform(0.3, 0.3 + spacing)
-    while at < length - 1.2:
-        wide, tall = rng.uniform(*size), rng.uniform(*size)
-        low = rng.uniform(*z)
-        left, right = a + at * along, a + min(at + wide, length - 0.1) * along
-        material = materials[int(rng.integers(0, len(materials)))]
-        builder.panel(tuple(left), tuple(right), low, low + tall, material, 0.03, density=1.6)
-        at += wide + rng.uniform(0.4, spacing)
+    at = rng.uniform(0.4, 0.4 + gap[1])
+    while True:
+        thing = things[int(rng.integers(0, len(things)))]
+        wide, tall = rng.uniform(*thing.width), rng.uniform(*thing.height)
+        if at + wide > length - 0.4:
+            return
+        low = rng.uniform(*thing.low)
+        left, right = a + at * along, a + (at + wide) * along
+        ends = (float(left[0]), float(left[1])), (float(right[0]), float(right[1]))
+        builder.panel(*ends, low, low + tall, thing.material, 0.03, density=1.6)
+        at += wide + rng.uniform(*gap)
+
+
+def _pictures(low: tuple[float, float], size: tuple[float, float]) -> list[_Hanging]:
+    return [_Hanging(material, low, size, size) for material in (poster, painting, poster)]
 
 
 def room(rng: RNG, low_texture: bool) -> tuple[list[Patch], Lighting]:
@@ -82,7 +107,7 @@ def room(rng: RNG, low_texture: bool) -> tuple[list[Patch], Lighting]:
     b.box((2.2, 5.68), (1.9, 0.6, 0.42), fabric((0.35, 0.42, 0.55)))
     b.box((2.2, 5.88), (1.9, 0.2, 0.85), fabric((0.33, 0.4, 0.53)))
     for x in (1.5, 2.2, 2.9):
-        b.boulder((x, 5.66, 0.52), (0.26, 0.2, 0.14), fabric(tuple(random_color(rng, 0.8, 0.3, 0.8))), rng, 0.12)
+        b.boulder((x, 5.66, 0.52), (0.26, 0.2, 0.14), fabric(_rgb(rng, 0.8, 0.3, 0.8)), rng, 0.12)
     b.box((5.2, 5.7), (1.4, 0.5, 0.75), cabinet((0.5, 0.42, 0.38)))
     b.panel((4.7, 5.995), (5.8, 5.995), 1.0, 1.75, painting, 0.04, density=1.5)
     b.panel((1.2, 5.995), (1.9, 5.995), 1.2, 2.1, poster, 0.01, density=1.5)
@@ -134,10 +159,11 @@ def corridor(rng: RNG, low_texture: bool) -> tuple[list[Patch], Lighting]:
     ]
     for i, wall in enumerate(outer + inner):
         b.wall(*wall, 0, 2.6, paints[-1] if low_texture else paints[i])
-        _hang(b, rng, wall, [poster, painting, poster], 2.2 if not low_texture else 6.0, (0.8, 1.3), (0.5, 1.0))
-        _hang(b, rng, wall, [door(tuple(random_color(rng, 0.6, 0.25, 0.7)))], 5.0, (0.0, 0.0), (0.95, 2.05))
+        entrance = _Hanging(door(_rgb(rng, 0.6, 0.25, 0.7)), (0.0, 0.0), (0.9, 1.0), (2.0, 2.1))
+        things = [*_pictures((0.8, 1.3), (0.5, 1.0)), entrance]
+        _hang(b, rng, wall, things, (2.5, 6.0) if low_texture else (0.5, 2.2))
     for x0, y0, x1, y1 in ((0, 0, 16, 2.4), (0, 9.6, 16, 12), (0, 2.4, 2.4, 9.6), (13.6, 2.4, 16, 9.6)):
-        b.floor(x0, y0, x1, y1, 0, tiles(tuple(random_color(rng, 0.2, 0.5, 0.65)), 0.5))
+        b.floor(x0, y0, x1, y1, 0, tiles(_rgb(rng, 0.12, 0.5, 0.65), 0.5))
         b.floor(x0, y0, x1, y1, 2.6, plaster((0.85, 0.84, 0.82), 0.8), up=False, density=0.5)
     lamps: list[Lamp] = []
     for x, y in ((1.2, 1.2), (4.5, 1.2), (8.0, 1.2), (11.5, 1.2), (14.8, 1.2), (14.8, 4.5), (14.8, 7.8), (14.8, 10.8),
@@ -154,7 +180,7 @@ def corridor(rng: RNG, low_texture: bool) -> tuple[list[Patch], Lighting]:
             b.cylinder((x, y), 0.2, 0, 0.5, metal((0.5, 0.45, 0.4)), 16)
             b.boulder((x, y, 0.85), (0.3, 0.3, 0.42), grass, rng, 0.3)
         else:
-            b.box((x, y), (0.5, 0.45, 1.1), metal(tuple(random_color(rng, 0.5, 0.3, 0.7))), top=planks())
+            b.box((x, y), (0.5, 0.45, 1.1), metal(_rgb(rng, 0.5, 0.3, 0.7)), top=planks())
             b.box((x, y), (0.3, 0.3, 0.3), carton, z0=1.1, yaw=turn)
     return b.patches, Lighting(tuple(lamps), ambient=(0.4, 0.4, 0.4), occlusion_m=0.8)
 
@@ -166,8 +192,8 @@ def hall(rng: RNG, low_texture: bool) -> tuple[list[Patch], Lighting]:
     paints: list[Material] = [brick(size=1.3), concrete((0.62, 0.6, 0.56), strength, True), brick((0.66, 0.5, 0.4), size=1.2), concrete((0.55, 0.58, 0.58), strength, True)]
     for wall, paint in zip(_inner_walls(0, 0, 24, 16), paints, strict=True):
         b.wall(*wall, 0, 5, plaster((0.75, 0.74, 0.7), strength) if low_texture else paint)
-        _hang(b, rng, wall, [poster, painting, poster], 2.5, (1.0, 2.0), (0.8, 1.7))
-        _hang(b, rng, wall, [outlook], 5.0, (3.2, 3.3), (1.2, 1.5))
+        _hang(b, rng, wall, _pictures((1.0, 1.5), (0.8, 1.5)), (0.6, 2.5))
+        _hang(b, rng, wall, [_Hanging(outlook, (3.3, 3.3), (1.2, 1.8), (1.2, 1.3))], (2.0, 4.0))
     b.floor(0, 0, 24, 16, 0, concrete((0.5, 0.5, 0.49), 1.2))
     b.floor(0, 0, 24, 16, 5, concrete((0.6, 0.6, 0.6), 0.8), up=False, density=0.5)
     stones = [concrete((0.7, 0.68, 0.62), 1.0, True), brick(size=0.8), tiles((0.5, 0.55, 0.6), 0.25), plaster((0.75, 0.55, 0.4), 2.0)]
@@ -181,15 +207,15 @@ def hall(rng: RNG, low_texture: bool) -> tuple[list[Patch], Lighting]:
         b.box((x, 0.6), (2.4, 0.7, 2.2), [books, cabinet((0.5, 0.45, 0.4)), metal((0.3, 0.42, 0.5))][int(rng.integers(0, 3))])
         b.box((x + 0.4, 15.4), (2.6, 0.8, 1.6), [metal((0.5, 0.4, 0.25)), books, cabinet()][int(rng.integers(0, 3))])
         b.box((x + float(rng.uniform(-0.5, 0.5)), 0.6), (0.6, 0.5, 0.5), carton, z0=2.2, yaw=float(rng.uniform(-0.3, 0.3)))
-    for x, y in ((6.8, 7.2), (7.7, 8.5), (12.0, 7.5), (12.8, 8.8), (17.0, 8.2), (16.4, 7.0), (11.6, 9.0), (1.0, 5.0), (1.1, 11.4), (22.9, 4.6), (22.8, 11.2)):
+    for x, y in ((6.8, 7.2), (7.7, 8.5), (12.0, 7.5), (12.8, 8.8), (17.0, 8.2), (16.4, 7.0), (11.6, 9.0), (0.7, 5.0), (0.7, 11.4), (22.9, 4.6), (22.8, 11.2)):
         size = rng.uniform(0.6, 1.1, 3)
         turn = float(rng.uniform(-0.6, 0.6))
-        front = [carton, planks((0.6, 0.48, 0.32), 0.12), metal(tuple(random_color(rng, 0.7, 0.3, 0.7)))][int(rng.integers(0, 3))]
+        front = [carton, planks((0.6, 0.48, 0.32), 0.12), metal(_rgb(rng, 0.7, 0.3, 0.7))][int(rng.integers(0, 3))]
         b.box((x, y), (size[0], size[1], size[2]), front, yaw=turn, density=1.6)
         if rng.uniform() < 0.6:
             b.box((x, y), (0.5, 0.45, 0.4), carton, z0=float(size[2]), yaw=-turn, density=1.6)
     for x, y, r in ((9.6, 7.7, 0.3), (10.3, 8.3, 0.3), (14.9, 8.2, 0.35), (20.6, 8.0, 0.3), (3.2, 8.0, 0.3)):
-        b.cylinder((x, y), r, 0, 0.9, metal(tuple(random_color(rng, 0.8, 0.35, 0.8))), density=1.6)
+        b.cylinder((x, y), r, 0, 0.9, metal(_rgb(rng, 0.8, 0.35, 0.8)), density=1.6)
         b.floor(x - 0.2, y - 0.2, x + 0.2, y + 0.2, 0.88, metal())
     for y in (4.0, 12.0):
         b.pipe(np.array([0, y, 4.5]), np.array([24.0, 0, 0]), 0.14, metal((0.6, 0.35, 0.25)))

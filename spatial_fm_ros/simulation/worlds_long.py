@@ -32,7 +32,7 @@ def tunnel(rng: RNG, low_texture: bool) -> tuple[list[Patch], Lighting]:
             at = x + float(rng.uniform(1, 9))
             height = base + np.sqrt(radius**2 - y**2)
             b.box((at, y), (1.0, 0.16, 0.05), lamp_shade, z0=height - 0.2, bottom=True, glow=1.4)
-            lamps.append(Lamp((at, y, float(height) - 0.45), (2.6, 2.4, 1.9)))
+            lamps.append(Lamp((at, y, float(height) - 0.45), (4.6, 4.3, 3.5)))
     for side, z, r in ((1, 1.5, 0.09), (1, 1.8, 0.06), (-1, 1.2, 0.12)):
         y = side * (np.sqrt(max(radius**2 - max(z - base, 0) ** 2, 0)) - r)
         for x in np.arange(-5.0, 75.0, 20.0):
