@@ -129,9 +129,7 @@ def encode_odometry(
     return msg
 
 
-def encode_path(
-    stamps_ns: Sequence[int], map_from_camera: Array, stamp_ns: int, map_frame: str
-) -> Path:
+def encode_path(stamps_ns: Sequence[int], map_from_camera: Array, stamp_ns: int, map_frame: str) -> Path:
     """Path through camera poses [n, 4, 4] in the map frame."""
     msg = Path(header=header(stamp_ns, map_frame))
     if not len(map_from_camera):

@@ -140,7 +140,9 @@ class MapTransform:
     def correct_odometry(self, map_from_odom: Array, odom_frame: str, stamp: int) -> None:
         """The newest correction, valid at the stamp of the keyframe it came from."""
         foreign = self._tree.parent(odom_frame)
-        if foreign not in (None, self._map_frame) or (foreign == self._map_frame and not self._is_mine(odom_frame)):
+        if foreign not in (None, self._map_frame) or (
+            foreign == self._map_frame and not self._is_mine(odom_frame)
+        ):
             self._refuse(f"'{odom_frame}' already has the parent '{foreign}'")
             return
         self._send(odom_frame, map_from_odom, stamp)
@@ -159,7 +161,9 @@ class MapTransform:
             if camera_from_root is None:
                 self._refuse(f"TF knows no way from '{root}' to '{camera_frame}'")
                 return
-        self._send(root, map_from_camera if camera_from_root is None else map_from_camera @ camera_from_root, stamp)
+        self._send(
+            root, map_from_camera if camera_from_root is None else map_from_camera @ camera_from_root, stamp
+        )
 
     def repeat(self, stamp: int) -> None:
         """Send the last edge again with a current stamp, so that look-ups at the present time succeed."""
@@ -181,4 +185,7 @@ class MapTransform:
 
     def _refuse(self, why: str) -> None:
         self._edge = None
-        self.problem = f"No TF is published from '{self._map_frame}': {why}; set ros.publish_tf to false or free that frame."
+        self.problem = (
+            f"No TF is published from '{self._map_frame}': {why}; "
+            "set ros.publish_tf to false or free that frame."
+        )

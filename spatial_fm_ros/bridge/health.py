@@ -23,7 +23,6 @@ OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.E
 @dataclass
 class _Input:
     topic: str
-    required: bool
     since: float
     count: int = 0
     arrivals: deque[float] = field(default_factory=lambda: deque(maxlen=50))
@@ -39,9 +38,9 @@ class InputHealth:
         self._inputs: dict[str, _Input] = {}
         self.bad: Counter[str] = Counter()
 
-    def expect(self, role: str, topic: str, required: bool) -> None:
+    def expect(self, role: str, topic: str) -> None:
         with self._lock:
-            self._inputs[role] = _Input(topic, required, self._now())
+            self._inputs[role] = _Input(topic, self._now())
 
     def forget(self) -> None:
         """No inputs are expected any more; counts of bad messages stay."""
@@ -96,7 +95,8 @@ def _row(entry: _Input, now: float) -> str:
     span = entry.arrivals[-1] - entry.arrivals[0]
     rate = (len(entry.arrivals) - 1) / span if span > 0 else 0.0
     lost = f", {entry.lost} lost by the middleware" if entry.lost else ""
-    return f"{entry.topic}: {entry.count} messages, {rate:.1f} Hz, last {now - entry.arrivals[-1]:.1f} s ago{lost}"
+    age = now - entry.arrivals[-1]
+    return f"{entry.topic}: {entry.count} messages, {rate:.1f} Hz, last {age:.1f} s ago{lost}"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""ROS parameters from core/config.py: one parameter per field, described, checked and mostly fixed at run time."""
+"""ROS parameters from core/config.py: one per field, described, checked and mostly fixed at run time."""
 
 from __future__ import annotations
 
@@ -34,19 +34,39 @@ class Parameters:
     """Declares every parameter of the package on a node and reads them back as a Config."""
 
     def __init__(self, node: Node, is_fixed: Callable[[], bool], on_change: Callable[[Config], None]) -> None:
-        """`is_fixed` says whether only RUNTIME parameters may change now; `on_change` gets the new Config."""
+        """`is_fixed` says whether only RUNTIME parameters may change now; `on_change` gets the new Config.
+
+        Raises ConfigError for a value given at start (command line, launch, YAML) that cannot be used.
+        """
         self._node = node
         self._is_fixed = is_fixed
         self._on_change = on_change
         self._names = [entry.name for entry in describe()]
         for entry in describe():
-            node.declare_parameter(entry.name, entry.default, _descriptor(entry))
+            node.declare_parameter(entry.name, entry.default, _descriptor(entry), ignore_override=True)
         node.add_on_set_parameters_callback(self._check)
+        self._apply_overrides()
 
     def config(self, changes: dict[str, Any] | None = None) -> Config:
         """The configuration the parameters hold. Raises ConfigError."""
         values = {name: self._node.get_parameter(name).value for name in self._names}
         return from_flat(values | (changes or {}))
+
+    def _apply_overrides(self) -> None:
+        """Values given at start, all together: one by one, `window.size` could clash with a default."""
+        # Declaring with overrides answers a wrong value with a traceback; rclpy has no public way to them.
+        overrides = dict(self._node._parameter_overrides)
+        known = [overrides[name] for name in self._names if name in overrides]
+        result = self._node.set_parameters_atomically(known) if known else None
+        if result is not None and not result.successful:
+            raise ConfigError(result.reason)
+        sections = {name.split(".")[0] for name in self._names}
+        for name in overrides:
+            if name.split(".")[0] in sections and name not in self._names:
+                try:
+                    from_flat({name: overrides[name].value})
+                except ConfigError as error:
+                    self._node.get_logger().warning(str(error))
 
     def _check(self, parameters: list[Parameter]) -> SetParametersResult:
         changes = {each.name: each.value for each in parameters if each.name in self._names}
@@ -56,7 +76,7 @@ class Parameters:
         if frozen and self._is_fixed():
             return SetParametersResult(
                 successful=False,
-                reason=f"{', '.join(frozen)} cannot change while the node is configured; bring it to the state "
+                reason=f"{', '.join(frozen)} cannot change while the node is configured; bring it to "
                 f"'unconfigured' first (ros2 lifecycle set … cleanup). At run time: {', '.join(RUNTIME)}.",
             )
         try:

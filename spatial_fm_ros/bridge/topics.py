@@ -5,18 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rclpy.node import Node
-from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
+from rclpy.qos import QoSCompatibility, qos_check_compatible
 
-
-@dataclass(frozen=True)
-class InputTopic:
-    """One expected input: its role in this package, resolved topic name, type and subscription QoS."""
-
-    role: str
-    topic: str
-    type_name: str
-    qos: QoSProfile
-    required: bool = False
+from spatial_fm_ros.bridge.inputs import InputTopic
 
 
 @dataclass(frozen=True)
@@ -31,7 +22,9 @@ def inspect_topic(node: Node, wanted: InputTopic) -> list[TopicTrouble]:
     """Compare the publishers of a topic with what the subscription needs; empty when all is well."""
     publishers = node.get_publishers_info_by_topic(wanted.topic)
     if not publishers:
-        return [TopicTrouble("absent", f"{wanted.role}: nobody publishes {wanted.topic}.{_hint(node, wanted)}")]
+        return [
+            TopicTrouble("absent", f"{wanted.role}: nobody publishes {wanted.topic}.{_hint(node, wanted)}")
+        ]
     troubles = []
     for publisher in publishers:
         who = f"{publisher.node_namespace.rstrip('/')}/{publisher.node_name}"
@@ -49,8 +42,9 @@ def inspect_topic(node: Node, wanted: InputTopic) -> list[TopicTrouble]:
             troubles.append(
                 TopicTrouble(
                     "qos",
-                    f"{wanted.role}: {wanted.topic} of {who} has incompatible QoS ({reason.strip().rstrip(';')}); "
-                    "set image_reliability to best_effort, or the publisher to reliable.",
+                    f"{wanted.role}: {wanted.topic} of {who} has incompatible QoS "
+                    f"({reason.strip().rstrip(';')}); set image_reliability to "
+                    "best_effort, or the publisher to reliable.",
                 )
             )
     return troubles

@@ -1,0 +1,93 @@
+"""The inputs a configuration asks for: topics, types, QoS, and how they are subscribed to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from nav_msgs.msg import Odometry
+from rclpy.callback_groups import CallbackGroup
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu, PointCloud2
+
+from spatial_fm_ros.bridge import qos
+from spatial_fm_ros.core.config import RosConfig
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
+except ImportError:  # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
+
+
+@dataclass(frozen=True)
+class InputTopic:
+    """One expected input: its role in this package, resolved topic name, message class and QoS."""
+
+    role: str
+    topic: str
+    message: type
+    qos: QoSProfile
+
+    @property
+    def type_name(self) -> str:
+        return f"{self.message.__module__.split('.')[0]}/msg/{self.message.__name__}"
+
+
+def is_compressed(config: RosConfig) -> bool:
+    return config.image_compressed or config.image_topic.endswith("/compressed")
+
+
+def expected_inputs(node: Node, config: RosConfig) -> list[InputTopic]:
+    """The inputs a configuration asks for; one with an empty topic is not wanted."""
+    odometry = config.odometry_topic if config.pose_source == "odometry" else ""
+    wanted = [
+        ("image", config.image_topic, CompressedImage if is_compressed(config) else Image),
+        ("camera_info", config.camera_info_topic, CameraInfo),
+        ("points", config.points_topic, PointCloud2),
+        ("odometry", odometry, Odometry),
+        ("imu", config.imu_topic, Imu),
+    ]
+    return [
+        InputTopic(role, node.resolve_topic_name(topic), message, _input_qos(role, config))
+        for role, topic, message in wanted
+        if topic
+    ]
+
+
+def _input_qos(role: str, config: RosConfig) -> QoSProfile:
+    if role == "image":
+        return qos.image_input(config.image_reliability, config.queue_depth)
+    # Fast, small messages must outlast the time the pipeline takes for one image.
+    return qos.sensor_input(config.queue_depth * (10 if role in ("odometry", "imu") else 1))
+
+
+def subscribe(
+    node: Node,
+    wanted: InputTopic,
+    callback: Callable[[Any], None],
+    group: CallbackGroup,
+    on_incompatible: Callable[[str], None],
+    on_lost: Callable[[int], None],
+) -> Any:
+    """A subscription whose middleware events are heard where the middleware has them.
+
+    `on_incompatible` gets the QoS policy at fault, `on_lost` the number of messages lost.
+    """
+
+    def create(events: SubscriptionEventCallbacks) -> Any:
+        return node.create_subscription(
+            wanted.message, wanted.topic, callback, wanted.qos, callback_group=group, event_callbacks=events
+        )
+
+    def incompatible(event: Any) -> None:
+        on_incompatible(str(getattr(event.last_policy_kind, "name", event.last_policy_kind)).lower())
+
+    def lost(event: Any) -> None:
+        on_lost(int(event.total_count_change))
+
+    try:
+        return create(SubscriptionEventCallbacks(incompatible_qos=incompatible, message_lost=lost))
+    except (TypeError, UnsupportedEventTypeError):  # Humble, or a middleware without one of the events
+        return create(SubscriptionEventCallbacks(incompatible_qos=incompatible))

@@ -1,0 +1,177 @@
+"""Subscriptions of the reconstruction: decode, count, hand to the pipeline. Nothing here is slow."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.node import Node
+
+from spatial_fm_ros.bridge.calibration import Calibration, CalibrationPending
+from spatial_fm_ros.bridge.clock import StampWatch
+from spatial_fm_ros.bridge.decode import (
+    decode_compressed_image,
+    decode_image,
+    decode_imu,
+    decode_odometry,
+    decode_points,
+    frame_name,
+    stamp_ns,
+)
+from spatial_fm_ros.bridge.health import InputHealth
+from spatial_fm_ros.bridge.inputs import InputTopic, expected_inputs, is_compressed, subscribe
+from spatial_fm_ros.bridge.pose_feed import PoseFeed
+from spatial_fm_ros.core.config import RosConfig
+from spatial_fm_ros.core.errors import InputError, SpatialFMError
+from spatial_fm_ros.core.pipeline import Pipeline
+from spatial_fm_ros.core.types import Frame
+
+
+class Intake:
+    """Feeds a pipeline from topics between `open` and `close`."""
+
+    def __init__(
+        self,
+        node: Node,
+        config: RosConfig,
+        pipeline: Pipeline,
+        poses: PoseFeed,
+        health: InputHealth,
+        on_keyframe: Callable[[], None],
+        on_time_jump: Callable[[], None],
+    ) -> None:
+        self.running = True
+        self.frames = 0
+        self.last_image_s: float | None = None
+        self._node = node
+        self._config = config
+        self._pipeline = pipeline
+        self._poses = poses
+        self._health = health
+        self._on_keyframe = on_keyframe
+        self._on_time_jump = on_time_jump
+        self._watch = StampWatch()
+        self.calibration = Calibration(
+            bool(config.camera_info_topic), config.missing_after_s, config.image_rectified
+        )
+        self._decode = decode_compressed_image if is_compressed(config) else decode_image
+        # One group: the pipeline's intake is one thread's work. Slow services live elsewhere.
+        self._group = MutuallyExclusiveCallbackGroup()
+        self._subscriptions: list[Any] = []
+        self.inputs: list[InputTopic] = []
+
+    def open(self) -> None:
+        """Subscribe to everything the configuration asks for."""
+        handlers = {
+            "image": self._image,
+            "camera_info": self._camera_info,
+            "points": self._points,
+            "odometry": self._odometry,
+            "imu": self._imu,
+        }
+        self.inputs = expected_inputs(self._node, self._config)
+        for wanted in self.inputs:
+            self._health.expect(wanted.role, wanted.topic)
+            self._subscriptions.append(self._subscribe(wanted, handlers[wanted.role]))
+
+    def close(self) -> None:
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._subscriptions.clear()
+        self.inputs = []
+        self._health.forget()
+
+    def reset(self) -> None:
+        """Stamps start anew."""
+        self._watch.reset()
+        self.calibration.reset()
+        self._poses.reset()
+
+    # -- messages ----------------------------------------------------------------------------
+
+    def _image(self, msg: Any) -> None:
+        self.last_image_s = time.monotonic()
+        self.frames += 1
+        stamp = stamp_ns(msg.header)
+        if self._watch.jumped_back(stamp):
+            self._on_time_jump()
+        if not self.running:
+            return
+        frame = frame_name(msg.header, "camera")
+        self._poses.saw("camera", frame)
+        image = self._decode(msg)
+        try:
+            camera = self.calibration.camera_for(stamp, (image.shape[1], image.shape[0]), frame)
+        except CalibrationPending:
+            return
+        if self._pipeline.offer(Frame(stamp, image, camera, frame)).kept:
+            self._on_keyframe()
+
+    def _camera_info(self, msg: Any) -> None:
+        self.calibration.add(msg)
+
+    def _points(self, msg: Any) -> None:
+        if self.running:
+            scan = decode_points(msg)
+            self._poses.saw("lidar", scan.frame_id)
+            self._pipeline.add_scan(scan)
+
+    def _odometry(self, msg: Any) -> None:
+        if self.running:
+            self._poses.add_odometry(decode_odometry(msg))
+
+    def _imu(self, msg: Any) -> None:
+        if self.running:
+            sample = decode_imu(msg)
+            self._poses.saw("imu", sample.frame_id)
+            self._pipeline.add_imu(sample)
+
+    # -- robustness --------------------------------------------------------------------------
+
+    def bad(self, role: str, error: Exception) -> None:
+        """Count a message that could not be used; log the 1st, 10th, 100th … of a kind."""
+        expected = isinstance(error, SpatialFMError)
+        count = self._health.count_bad(role, str(error) if expected else f"internal error: {error!r}")
+        if str(count).strip("0") == "1":
+            times = "" if count == 1 else f" ({count} times by now)"
+            text = str(error) if expected else "internal error\n" + traceback.format_exc()
+            self._node.get_logger().warning(f"Input '{role}' skipped{times}: {text}")
+
+    def _guarded(self, role: str, handler: Callable[[Any], None]) -> Callable[[Any], None]:
+        """Whatever a message holds, its callback returns: an exception here would end the node."""
+
+        def callback(msg: Any) -> None:
+            self._health.arrived(role)
+            with self._catching(role):
+                handler(msg)
+
+        return callback
+
+    @contextmanager
+    def _catching(self, role: str) -> Iterator[None]:
+        try:
+            yield
+        except InputError as error:
+            self.bad(role, error)
+        except Exception as error:  # the node outlives a defect in the handling of one message
+            self.bad(role, error)
+
+    def _subscribe(self, wanted: InputTopic, handler: Callable[[Any], None]) -> Any:
+        def incompatible(policy: str) -> None:
+            self._node.get_logger().warning(
+                f"Input '{wanted.role}': a publisher of {wanted.topic} offers incompatible QoS ({policy}); "
+                "nothing will come from it. /diagnostics and check_topics name it."
+            )
+
+        return subscribe(
+            self._node,
+            wanted,
+            self._guarded(wanted.role, handler),
+            self._group,
+            on_incompatible=incompatible,
+            on_lost=lambda count: self._health.lost(wanted.role, count),
+        )

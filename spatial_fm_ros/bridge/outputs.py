@@ -1,0 +1,146 @@
+"""Publishers of the reconstruction. What nobody subscribes to is not computed."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import Any
+
+import numpy as np
+from nav_msgs.msg import Odometry, Path
+from rclpy.lifecycle import LifecycleNode
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+
+from spatial_fm_ros.bridge import qos
+from spatial_fm_ros.bridge.encode import (
+    encode_camera_info,
+    encode_cloud,
+    encode_float_image,
+    encode_odometry,
+    encode_path,
+    pose_variances,
+)
+from spatial_fm_ros.bridge.frames import MapTransform
+from spatial_fm_ros.bridge.pose_feed import PoseFeed
+from spatial_fm_ros.core.config import RosConfig
+from spatial_fm_ros.core.pipeline import Pipeline
+from spatial_fm_ros.core.types import PosedKeyframe, ScaleState, Update
+
+
+class Outputs:
+    """Everything the node sends about the world, in the map frame, stamped with the source images' stamps."""
+
+    def __init__(
+        self, node: LifecycleNode, pipeline: Pipeline, poses: PoseFeed, transform: MapTransform
+    ) -> None:
+        self._node = node
+        self._pipeline = pipeline
+        self._poses = poses
+        self._transform = transform
+        self._map_lock = threading.Lock()
+        self._map_sent: tuple[Any, ...] = ()
+        self._newest_ns = 0
+        #: Image stamp to published depth, seconds of node time, of recent keyframes.
+        self.latencies_s: deque[float] = deque(maxlen=200)
+        create = node.create_lifecycle_publisher
+        self.depth = create(Image, "~/depth/image", qos.result_output(32))
+        self.depth_info = create(CameraInfo, "~/depth/camera_info", qos.result_output(32))
+        self.confidence = create(Image, "~/confidence/image", qos.result_output(32))
+        self.points = create(PointCloud2, "~/points", qos.result_output())
+        self.map = create(PointCloud2, "~/map", qos.latched_output())
+        self.odometry = create(Odometry, "~/odometry", qos.result_output(32))
+        self.path = create(Path, "~/path", qos.result_output())
+        self._publishers = (
+            self.depth,
+            self.depth_info,
+            self.confidence,
+            self.points,
+            self.map,
+            self.odometry,
+            self.path,
+        )
+
+    def close(self) -> None:
+        for publisher in self._publishers:
+            self._node.destroy_lifecycle_publisher(publisher)
+
+    @property
+    def latency_p95_s(self) -> float:
+        return float(np.percentile(list(self.latencies_s), 95)) if self.latencies_s else 0.0
+
+    def publish(self, update: Update, config: RosConfig) -> None:
+        """Send what a window brought; with `require_metric`, no length before it is metric."""
+        held = config.require_metric and update.scale.state is not ScaleState.METRIC
+        if not update.keyframes or held:
+            return
+        newest = update.keyframes[-1]
+        self._newest_ns = newest.stamp_ns
+        if config.publish_tf:
+            self._publish_tf(update, newest)
+        for keyframe in update.keyframes:
+            self._publish_keyframe(keyframe, update, config.map_frame)
+        if len(update.points) and self.points.get_subscription_count():
+            self.points.publish(encode_cloud(update.points, newest.stamp_ns, config.map_frame))
+        if self.path.get_subscription_count():
+            self._publish_path(config)
+
+    def publish_map(self, config: RosConfig) -> None:
+        """The whole map, when it changed or somebody new listens. Called at a low rate, beside the worker."""
+        listeners = self.map.get_subscription_count()
+        held = config.require_metric and self._pipeline.scale.state is not ScaleState.METRIC
+        if not listeners or held:
+            return
+        with self._map_lock:
+            stats = self._pipeline.stats
+            version = (listeners, stats.resets, stats.windows, self._pipeline.map_size)
+            if version == self._map_sent:
+                return
+            self._map_sent = version
+            self.map.publish(encode_cloud(self._pipeline.map_cloud(), self._newest_ns, config.map_frame))
+
+    def forget(self) -> None:
+        """The world starts anew."""
+        self._transform.forget()
+        self.latencies_s.clear()
+
+    def _publish_keyframe(self, keyframe: PosedKeyframe, update: Update, map_frame: str) -> None:
+        stamp, frame = keyframe.stamp_ns, keyframe.frame_id
+        if self.depth.get_subscription_count():
+            self.depth.publish(encode_float_image(keyframe.depth, stamp, frame))
+        if self.depth_info.get_subscription_count():
+            self.depth_info.publish(encode_camera_info(keyframe.camera, stamp, frame))
+        if self.confidence.get_subscription_count():
+            self.confidence.publish(encode_float_image(keyframe.confidence, stamp, frame))
+        if self.odometry.get_subscription_count():
+            variances = _variances(keyframe, update)
+            self.odometry.publish(
+                encode_odometry(keyframe.world_from_camera, variances, stamp, map_frame, frame)
+            )
+        now = self._node.get_clock().now().nanoseconds
+        self.latencies_s.append((now - stamp) * 1e-9)
+
+    def _publish_tf(self, update: Update, newest: PosedKeyframe) -> None:
+        if self._poses.gives_poses:
+            if update.world_from_odom is not None:
+                self._transform.correct_odometry(
+                    update.world_from_odom, self._poses.odom_frame, newest.stamp_ns
+                )
+            return
+        self._transform.place_camera(newest.world_from_camera, newest.frame_id, newest.stamp_ns)
+
+    def _publish_path(self, config: RosConfig) -> None:
+        trajectories = self._pipeline.trajectories()
+        if not trajectories:
+            return
+        stamps = np.concatenate([t.stamps_ns for t in trajectories])
+        poses = np.concatenate([t.world_from_camera for t in trajectories])
+        keep = np.argsort(stamps, kind="stable")[-config.path_length :]
+        self.path.publish(encode_path(stamps[keep].tolist(), poses[keep], self._newest_ns, config.map_frame))
+
+
+def _variances(keyframe: PosedKeyframe, update: Update) -> tuple[float, float]:
+    known = np.isfinite(keyframe.depth)
+    depth = float(np.median(keyframe.depth[known])) if known.any() else float("nan")
+    residual = update.seam.residual if update.seam is not None else 0.0
+    sigma = update.scale.sigma if update.scale.state is ScaleState.METRIC else float("inf")
+    return pose_variances(residual, depth, sigma, float(np.linalg.norm(keyframe.world_from_camera[:3, 3])))

@@ -1,0 +1,139 @@
+"""Extrinsics and metric poses for the pipeline: from odometry messages or TF."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+
+import numpy as np
+
+from spatial_fm_ros.bridge.frames import TransformTree
+from spatial_fm_ros.core.config import RosConfig
+from spatial_fm_ros.core.errors import InputError
+from spatial_fm_ros.core.pipeline import Pipeline
+from spatial_fm_ros.core.types import Array, PoseSample, Rig
+
+
+class PoseFeed:
+    """Holds poses back until TF has told where the camera sits on the body: without that they would be
+    taken for the camera's own. Thread-safe.
+    """
+
+    def __init__(
+        self,
+        config: RosConfig,
+        pipeline: Pipeline,
+        tree: TransformTree,
+        on_bad: Callable[[InputError], None],
+    ) -> None:
+        self._config = config
+        self._pipeline = pipeline
+        self._tree = tree
+        self._on_bad = on_bad
+        self._lock = threading.RLock()
+        self._uses_tf = config.pose_source == "tf"
+        self._uses_odometry = config.pose_source == "odometry" and bool(config.odometry_topic)
+        self._body = config.base_frame if self._uses_tf else ""  # odometry names its own
+        self._frames: dict[str, str] = {}  # sensor -> frame
+        self._known: dict[str, Array] = {}  # sensor -> body_from_sensor
+        self._held: deque[PoseSample] = deque(maxlen=5000)
+        self._last_tf_ns = -1
+        self.odom_frame = config.odom_frame
+
+    @property
+    def gives_poses(self) -> bool:
+        """Poses are configured (whether or not they come)."""
+        return self._uses_tf or self._uses_odometry
+
+    @property
+    def body_frame(self) -> str:
+        return self._body
+
+    @property
+    def problem(self) -> str:
+        """Why poses cannot be used yet, empty when they can."""
+        with self._lock:
+            camera = self._frames.get("camera")
+            if not self.gives_poses or not self._body or camera is None or "camera" in self._known:
+                return ""
+            return (
+                f"TF has no transform from '{self._body}' to the camera frame '{camera}'; poses wait for it. "
+                "Publish the robot's description or a static transform."
+            )
+
+    def saw(self, sensor: str, frame: str) -> None:
+        """A sensor ('camera', 'lidar', 'imu') sends in this frame; its extrinsic is looked up until known."""
+        with self._lock:
+            if self._frames.get(sensor) != frame:
+                self._frames[sensor] = frame
+                self._known.pop(sensor, None)
+                if sensor == "camera" and not self.gives_poses:
+                    self._body = frame  # nothing tells of a body: the camera is it
+                    self._known.clear()
+            if sensor not in self._known:
+                self._resolve()
+
+    def add_odometry(self, sample: PoseSample) -> None:
+        """A pose from the odometry topic."""
+        if not self._uses_odometry:
+            return
+        with self._lock:
+            if sample.child_frame_id != self._body:
+                self._body = sample.child_frame_id
+                self._known.clear()
+            self.odom_frame = sample.frame_id
+            self._add(sample)
+
+    def on_tf(self) -> None:
+        """/tf changed: take the body's newest pose in the odometry frame, if TF is where poses come from."""
+        if not self._uses_tf:
+            return
+        found = self._tree.latest(self._config.odom_frame, self._config.base_frame)
+        if found is None:
+            return
+        stamp, matrix = found
+        with self._lock:
+            if stamp == self._last_tf_ns:
+                return
+            self._last_tf_ns = stamp
+            self._add(PoseSample(stamp, matrix, None, self._config.odom_frame, self._config.base_frame))
+
+    def reset(self) -> None:
+        with self._lock:
+            self._held.clear()
+            self._last_tf_ns = -1
+
+    def _add(self, sample: PoseSample) -> None:
+        if "camera" not in self._known:
+            self._held.append(sample)
+            self._resolve()
+            return
+        self._give(sample)
+
+    def _give(self, sample: PoseSample) -> None:
+        try:
+            self._pipeline.add_pose(sample)
+        except InputError as error:
+            self._on_bad(error)
+
+    def _resolve(self) -> None:
+        """Look up what is still unknown; tell the pipeline when something new is."""
+        body = self._body
+        if not body:
+            return
+        before = len(self._known)
+        for sensor, frame in self._frames.items():
+            if sensor in self._known:
+                continue
+            matrix = np.eye(4) if frame == body else self._tree.lookup(body, frame)
+            if matrix is not None:
+                self._known[sensor] = matrix
+        if len(self._known) == before:
+            return
+        self._pipeline.set_rig(
+            Rig(self._known.get("camera"), self._known.get("lidar"), self._known.get("imu"))
+        )
+        if "camera" in self._known:
+            while self._held:
+                self._give(self._held.popleft())

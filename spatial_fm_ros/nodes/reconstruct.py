@@ -1,0 +1,177 @@
+"""The live node: topics in, a growing metric map out. A lifecycle node without mathematics.
+
+configure loads the model, activate opens the subscriptions, deactivate closes them (the map stays),
+cleanup drops map and model. By default the node configures and activates itself.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import rclpy
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+
+from spatial_fm_ros.bridge import qos
+from spatial_fm_ros.bridge.clock import STEADY, on_clock_jump_back
+from spatial_fm_ros.bridge.encode_status import empty_status
+from spatial_fm_ros.bridge.frames import TransformTree
+from spatial_fm_ros.bridge.health import Diagnostics, InputHealth
+from spatial_fm_ros.bridge.parameters import Parameters
+from spatial_fm_ros.bridge.services import Services
+from spatial_fm_ros.core.config import Config
+from spatial_fm_ros.core.errors import ConfigError, SpatialFMError
+from spatial_fm_ros.core.pipeline import Pipeline
+from spatial_fm_ros.msg import ReconstructionStatus
+from spatial_fm_ros.nodes.report import HealthReport
+from spatial_fm_ros.nodes.session import Session
+
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+
+
+class Reconstruct(LifecycleNode):
+    """See docs/ros.md for topics, services, parameters and states."""
+
+    def __init__(self, name: str = "reconstruct", **options: Any) -> None:
+        """Raises ConfigError for parameters given at start that cannot be used."""
+        super().__init__(name, **options)
+        self.session: Session | None = None
+        self.problem = "Not configured yet."
+        self.health = InputHealth()
+        self._settings = Parameters(self, lambda: self.session is not None, self._on_parameters)
+        self.config = self._settings.config()
+        self._tree = TransformTree(f"{self.get_name()}_tf", self.context, self._on_tf)
+        self._status = self.create_publisher(ReconstructionStatus, "~/status", qos.latched_output())
+        self._diagnostics = Diagnostics(self, HealthReport(self).tasks())
+        self._service_face = Services(self, lambda: self.session)
+        self._jump = on_clock_jump_back(self, self._on_clock_jump_back)
+        group = MutuallyExclusiveCallbackGroup()
+        self._report_timer = self.create_timer(1.0, self._report, callback_group=group, clock=STEADY)
+        self._start_timer = self.create_timer(0.0, self._start, clock=STEADY)
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the model. FAILURE leaves the node unconfigured, with the reason in status and diagnostics."""
+        try:
+            self.config = self._settings.config()
+            name = self.config.model.name
+            self.problem = f"Model '{name}' is being loaded."
+            self.get_logger().info(f"Loading model '{name}' …")
+            pipeline = Pipeline(self.config)
+            pipeline.load()
+        except SpatialFMError as error:
+            return self._refuse(str(error))
+        except Exception as error:  # a defect of a model or a missing library is a reason, not an end
+            return self._refuse(f"Model '{self.config.model.name}' cannot be loaded: {error!r}.")
+        self.session = Session(
+            self, self.config, pipeline, self._tree, self.health, on_status=self._publish_status
+        )
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Open the subscriptions."""
+        assert self.session is not None
+        result = super().on_activate(state)
+        self.session.start()
+        topics = ", ".join(f"{each.role}: {each.topic}" for each in self.session.intake.inputs)
+        self.get_logger().info(f"Listening ({topics}).")
+        return result
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Close the subscriptions; the map stays and can be saved."""
+        assert self.session is not None
+        self.session.stop()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Drop map and model."""
+        self._release("Not configured.")
+        return SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._release("Shut down.")
+        return SUCCESS
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """A transition raised: back to unconfigured, ready to be configured again."""
+        self._release("A transition failed; see the log, then configure again.")
+        self.get_logger().error(self.problem)
+        return SUCCESS
+
+    def close(self) -> None:
+        """Stop all threads before the node is destroyed."""
+        self._release("Closed.")
+        self._tree.close()
+
+    def _start(self) -> None:
+        self._start_timer.cancel()
+        if not self.config.ros.autostart or self.session is not None:
+            return
+        if self.trigger_configure() == SUCCESS:
+            self.trigger_activate()
+
+    def _refuse(self, reason: str) -> TransitionCallbackReturn:
+        self.problem = reason
+        self.get_logger().error(f"Not configured: {reason}")
+        return FAILURE
+
+    def _release(self, problem: str) -> None:
+        session, self.session, self.problem = self.session, None, problem
+        if session is not None:
+            session.close()
+
+    def _on_parameters(self, config: Config) -> None:
+        self.config = config
+        if self.session is not None:
+            self.session.config = config
+
+    def _on_tf(self) -> None:
+        session = self.session
+        if session is not None:
+            session.on_tf()
+
+    def _on_clock_jump_back(self) -> None:
+        self._tree.clear()
+        if self.session is not None:
+            self.session.reset("the clock jumped back")
+
+    def _publish_status(self) -> None:
+        session = self.session
+        if session is not None:
+            self._status.publish(session.status())
+        else:
+            self._status.publish(
+                empty_status(self.problem, self.config.ros.map_frame, self.config.model.name)
+            )
+
+    def _report(self) -> None:
+        self._diagnostics.publish()
+        self._publish_status()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the node until Ctrl-C. Returns the exit code."""
+    rclpy.init(args=argv)
+    try:
+        node = Reconstruct()
+    except ConfigError as error:
+        print(f"reconstruct: {error}", file=sys.stderr)
+        rclpy.try_shutdown()
+        return 2
+    executor = MultiThreadedExecutor(num_threads=4)
+    executor.add_node(node)
+    try:
+        executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        node.close()
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""What the reconstruction tells /diagnostics: one finding each for node, inputs, messages, poses and map."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from spatial_fm_ros.bridge.health import ERROR, OK, WARN, Finding, device_memory
+from spatial_fm_ros.bridge.topics import inspect_topic
+from spatial_fm_ros.core.types import ScaleState
+
+if TYPE_CHECKING:
+    from spatial_fm_ros.nodes.reconstruct import Reconstruct
+
+
+class HealthReport:
+    """Reads a Reconstruct node; changes nothing."""
+
+    def __init__(self, node: Reconstruct) -> None:
+        self._node = node
+        self._bad_before = 0
+
+    def tasks(self) -> dict[str, Callable[[], Finding]]:
+        return {
+            "model": self._model,
+            "inputs": self._inputs,
+            "messages": self._messages,
+            "poses": self._poses,
+            "map": self._map,
+        }
+
+    def _model(self) -> Finding:
+        node = self._node
+        name = ("model", node.config.model.name)
+        session = node.session
+        if session is None:
+            return Finding(ERROR, node.problem, [name])
+        pipeline, outputs = session.pipeline, session.outputs
+        stats = pipeline.stats
+        values = [
+            name,
+            ("windows", str(stats.windows)),
+            ("failed windows", str(stats.failed_windows)),
+            ("window time mean", f"{stats.window_time_mean_s:.2f} s"),
+            ("window time p95", f"{stats.window_time_p95_s:.2f} s"),
+            ("latency p95", f"{outputs.latency_p95_s:.2f} s"),
+            ("keyframes", str(stats.keyframes)),
+            ("keyframes thinned", str(pipeline.thinned)),
+            *[(f"frames rejected: {reason}", str(count)) for reason, count in sorted(stats.rejected.items())],
+            *device_memory(),
+        ]
+        if stats.windows and stats.failed_windows == stats.windows:
+            return Finding(WARN, "No window could be used so far; ~/status says why.", values)
+        if pipeline.thinned:
+            return Finding(OK, "The model is slower than the camera; keyframes are thinned.", values)
+        return Finding(OK, "Working." if stats.windows else "Loaded; no window yet.", values)
+
+    def _inputs(self) -> Finding:
+        """Missing inputs by name, wrong types and incompatible QoS by publisher."""
+        node, session = self._node, self._node.session
+        intake = session.intake if session is not None else None
+        if intake is None or not intake.inputs:
+            return Finding(OK, "Not active: nothing is subscribed to.")
+        values = node.health.rows()
+        missing = node.health.missing(node.config.ros.missing_after_s)
+        troubles: list[str] = []
+        for wanted in intake.inputs:
+            for trouble in inspect_topic(node, wanted):
+                if trouble.kind != "absent" or any(each.startswith(f"{wanted.role} ") for each in missing):
+                    troubles.append(trouble.sentence)
+        values += [(f"problem {i + 1}", sentence) for i, sentence in enumerate(troubles)]
+        if missing:
+            level = ERROR if any(each.startswith("image ") for each in missing) else WARN
+            return Finding(level, f"Missing: {', '.join(missing)}. {' '.join(troubles)}".strip(), values)
+        if troubles:
+            return Finding(WARN, " ".join(troubles), values)
+        if not intake.running:
+            return Finding(OK, "Paused by ~/set_running; images are ignored.", values)
+        return Finding(OK, "All inputs arrive.", values)
+
+    def _messages(self) -> Finding:
+        bad = self._node.health.bad.copy()
+        total = sum(bad.values())
+        fresh, self._bad_before = total - self._bad_before, total
+        values = [(reason, str(count)) for reason, count in bad.most_common()]
+        session = self._node.session
+        remark = session.intake.calibration.remark if session is not None else ""
+        if remark:
+            values.append(("camera_info", remark))
+            if not fresh:
+                return Finding(WARN, remark, values)
+        if fresh:
+            return Finding(
+                WARN, f"{fresh} bad messages in the last second, {total} in all, by reason below.", values
+            )
+        return Finding(OK, f"{total} bad messages in all.", values)
+
+    def _poses(self) -> Finding:
+        session = self._node.session
+        if session is None:
+            return Finding(OK, "Not configured.")
+        poses, transform, pipeline = session.poses, session.transform, session.pipeline
+        values = [("body frame", poses.body_frame or "unknown"), ("pose jumps", str(pipeline.pose_jumps))]
+        problems = [text for text in (poses.problem, transform.problem) if text]
+        if problems:
+            return Finding(WARN, " ".join(problems), values)
+        return Finding(OK, "Poses are used." if poses.gives_poses else "No poses are configured.", values)
+
+    def _map(self) -> Finding:
+        session = self._node.session
+        if session is None:
+            return Finding(OK, "Not configured.")
+        pipeline = session.pipeline
+        scale = pipeline.scale
+        values = [
+            ("scale state", scale.state.value),
+            ("scale value", f"{scale.value:.6g}"),
+            ("scale sigma", f"{scale.sigma:.4g}"),
+            ("submaps", str(pipeline.stats.submaps)),
+            ("points", str(pipeline.map_size)),
+            ("resets", str(pipeline.stats.resets)),
+        ]
+        if scale.state is ScaleState.METRIC:
+            return Finding(OK, "Metric.", values)
+        level = WARN if self._node.config.ros.require_metric else OK
+        held = " Outputs are held back (require_metric)." if level == WARN else ""
+        return Finding(level, f"Scale is {scale.state.value}: {scale.reason}.{held}", values)

@@ -1,0 +1,133 @@
+"""Everything that lives from configure to cleanup: pipeline, inputs, worker, outputs."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.lifecycle import LifecycleNode
+
+from spatial_fm_ros.bridge.clock import STEADY
+from spatial_fm_ros.bridge.encode_status import encode_status
+from spatial_fm_ros.bridge.frames import MapTransform, TransformTree
+from spatial_fm_ros.bridge.health import InputHealth
+from spatial_fm_ros.bridge.intake import Intake
+from spatial_fm_ros.bridge.outputs import Outputs
+from spatial_fm_ros.bridge.pose_feed import PoseFeed
+from spatial_fm_ros.core.config import Config
+from spatial_fm_ros.core.pipeline import Pipeline
+from spatial_fm_ros.core.types import Update
+from spatial_fm_ros.msg import ReconstructionStatus
+from spatial_fm_ros.nodes.worker import Worker
+
+
+class Session:
+    """A configured reconstruction. `start` and `stop` may alternate; `close` ends it."""
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        config: Config,
+        pipeline: Pipeline,
+        tree: TransformTree,
+        health: InputHealth,
+        on_status: Callable[[], None],
+    ) -> None:
+        """`on_status` is called in the worker's thread after each window."""
+        self.config = config
+        self.pipeline = pipeline
+        self.last: Update | None = None
+        self._node = node
+        self._tree = tree
+        self._health = health
+        self._on_status = on_status
+        self._reset_lock = threading.Lock()
+        ros = config.ros
+        self.poses = PoseFeed(ros, pipeline, tree, lambda error: self.intake.bad("odometry", error))
+        self.transform = MapTransform(node, tree, ros.map_frame)
+        self.outputs = Outputs(node, pipeline, self.poses, self.transform)
+        self.worker = Worker(pipeline, self._on_update, self._on_error, self._is_silent)
+        self.intake = Intake(
+            node, ros, pipeline, self.poses, health, self.worker.wake, self._on_stamps_jump_back
+        )
+        self._timers = [
+            self._every(1.0 / rate, callback)
+            for rate, callback in ((ros.map_rate_hz, self._publish_map), (ros.tf_rate_hz, self._repeat_tf))
+            if rate > 0
+        ]
+
+    def start(self) -> None:
+        """Listen and work."""
+        self.worker.start()
+        self.intake.open()
+
+    def stop(self) -> None:
+        """Stop listening and finish the window in work; the map stays."""
+        self.intake.close()
+        self.worker.stop()
+
+    def close(self) -> None:
+        self.stop()
+        for timer in self._timers:
+            self._node.destroy_timer(timer)
+        self.outputs.close()
+
+    def reset(self, why: str) -> None:
+        """Forget the world: map, poses, windows. The model stays loaded."""
+        with self._reset_lock:
+            self._node.get_logger().info(f"Reset: {why}.")
+            self.pipeline.reset()
+            self.intake.reset()
+            self.outputs.forget()
+            self.last = None
+
+    def set_running(self, running: bool) -> None:
+        """False: images and poses are ignored until true again."""
+        self.intake.running = running
+        self._node.get_logger().info("Running." if running else "Paused: inputs are ignored.")
+
+    def status(self) -> ReconstructionStatus:
+        return encode_status(
+            self.pipeline,
+            self.last,
+            self.intake.frames,
+            sum(self._health.bad.values()),
+            self.outputs.latency_p95_s,
+            self.config.ros.map_frame,
+        )
+
+    def on_tf(self) -> None:
+        """/tf changed (listener's thread)."""
+        if self.intake.inputs and self.intake.running:
+            self.poses.on_tf()
+
+    def _on_update(self, update: Update) -> None:
+        self.last = update
+        self.outputs.publish(update, self.config.ros)
+        self._on_status()
+
+    def _on_error(self, error: Exception) -> None:
+        self.intake.bad("window", error)
+
+    def _on_stamps_jump_back(self) -> None:
+        self._tree.clear()
+        self.reset("image stamps jumped back (a bag that starts over?)")
+
+    def _is_silent(self) -> bool:
+        """No images for long: what is left is mapped now."""
+        last = self.intake.last_image_s
+        return last is not None and time.monotonic() - last > self.config.ros.missing_after_s
+
+    def _every(self, period_s: float, callback: Callable[[], None]) -> Any:
+        group = MutuallyExclusiveCallbackGroup()
+        return self._node.create_timer(period_s, callback, callback_group=group, clock=STEADY)
+
+    def _publish_map(self) -> None:
+        self.outputs.publish_map(self.config.ros)
+
+    def _repeat_tf(self) -> None:
+        if self.config.ros.publish_tf:
+            self.transform.repeat(self._node.get_clock().now().nanoseconds)

@@ -1,0 +1,70 @@
+"""The one thread that owns the device: takes windows, runs the model, hands updates on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from spatial_fm_ros.core.pipeline import Pipeline
+from spatial_fm_ros.core.types import Update
+
+
+class Worker:
+    """Runs `pipeline.step` whenever a window is ready, between `start` and `stop`."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        on_update: Callable[[Update], None],
+        on_error: Callable[[Exception], None],
+        input_is_silent: Callable[[], bool],
+    ) -> None:
+        """`input_is_silent` tells that no images come any more: what is left is then mapped as a last,
+        shorter window. `on_update` and `on_error` are called in the worker's thread."""
+        self._pipeline = pipeline
+        self._on_update = on_update
+        self._on_error = on_error
+        self._input_is_silent = input_is_silent
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        if self._thread is None:
+            self._stop.clear()
+            self._thread = threading.Thread(target=self._run, name="reconstruct_worker", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Returns when the window in work is done."""
+        if self._thread is not None:
+            self._stop.set()
+            self._wake.set()
+            self._thread.join()
+            self._thread = None
+
+    def wake(self) -> None:
+        """A keyframe came."""
+        self._wake.set()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._wake.wait(timeout=0.5)
+            self._wake.clear()
+            self._work()
+
+    def _work(self) -> None:
+        """Everything that is ready now. A window that fails for an unforeseen reason costs itself only."""
+        while not self._stop.is_set():
+            final = self._input_is_silent()
+            if not (final or self._pipeline.ready()):
+                return
+            try:
+                update = self._pipeline.step(final=final)
+                if update is not None:
+                    self._on_update(update)
+            except Exception as error:  # reported; the thread lives on
+                self._on_error(error)
+                continue
+            if update is None and not self._pipeline.ready():
+                return
