@@ -134,12 +134,15 @@ def relative_pairs(
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Pairs (i, j) that are `delta` apart along positions [n, 3]: unit 'frames' or 'm' of path.
 
-    Without `all_pairs` one pair begins where the last ended, the first at the start. With it every i has a pair where one
-    exists; in metres it may miss the distance by `tolerance` * delta. Raises InputError for a bad delta.
+    Without `all_pairs` one pair begins where the last ended, the first at the start. With it every
+    i has a pair where one exists; in metres it may miss the distance by `tolerance` * delta.
+    Raises InputError for a bad delta.
     """
     n = len(positions)
     if not delta > 0 or unit not in ("frames", "m") or (unit == "frames" and delta != int(delta)):
-        raise InputError(f"A relative error needs a distance above 0 in whole 'frames' or in 'm', got {delta:g} {unit}.")
+        raise InputError(
+            f"A relative error needs a distance above 0 in whole 'frames' or in 'm', got {delta:g} {unit}."
+        )
     if unit == "frames":
         step = int(delta)
         first = np.arange(0, n - step, 1 if all_pairs else step)

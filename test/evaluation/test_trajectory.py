@@ -24,7 +24,8 @@ REFERENCE = json.loads((DATA / "evo_reference.json").read_text())["commands"]
 @pytest.mark.parametrize("case", REFERENCE, ids=[case["command"].split("estimate.tum ")[1] for case in REFERENCE])
 def test_numbers_of_evo(case):
     """The reference was made with the commands in evo_reference.json (evo is no dependency)."""
-    pairs = {"delta": case["delta"], "delta_unit": case["unit"], "all_pairs": case["all_pairs"]} if "unit" in case else {}
+    names = {"delta": "delta", "unit": "delta_unit", "all_pairs": "all_pairs"}
+    pairs = {option: case[name] for name, option in names.items() if name in case}
     errors = evaluate_trajectory(read_tum(DATA / "estimate.tum"), read_tum(DATA / "truth.tum"), **pairs)
     aligned = errors.sim3 if case["align"] == "sim3" else errors.se3
     suffix = "" if case["relation"] == "trans_part" else "_rotation_deg"
