@@ -122,69 +122,79 @@ class _Listener(TransformListener):
         super().static_callback(data)
 
 
+#: A correction older than this, against the newest one sent, is not sent with its own stamp: listeners keep
+#: 10 s by default and complain about anything older.
+_MAX_BACK_NS = 5_000_000_000
+
+
 class MapTransform:
     """Publishes the one TF edge that ties the map to the robot.
 
-    With poses the edge is map -> odom frame: the correction that takes drifting odometry to the map.
-    Without, it is map -> root of the camera's tree (the camera itself when it has no parent): a frame
-    keeps the only parent it may have.
+    With poses the edge is map -> odom frame: the correction that takes drifting odometry to the map. It
+    holds until the next one, so it is repeated with the stamps of newer poses. Without poses it is map ->
+    root of the camera's tree (the camera itself when it has no parent, for a frame has one parent only),
+    at the stamps of the keyframes; between them nothing is known, and nothing is repeated.
     """
 
     def __init__(self, node: Node, tree: TransformTree, map_frame: str) -> None:
         self._broadcaster = TransformBroadcaster(node)
         self._tree = tree
         self._map_frame = map_frame
-        self._edge: tuple[str, Array] | None = None
-        self.problem = ""
+        self._lock = threading.Lock()
+        self.forget()
 
     def correct_odometry(self, map_from_odom: Array, odom_frame: str, stamp: int) -> None:
-        """The newest correction, valid at the stamp of the keyframe it came from."""
+        """The newest correction, from the keyframe of this stamp."""
         foreign = self._tree.parent(odom_frame)
-        if foreign not in (None, self._map_frame) or (
-            foreign == self._map_frame and not self._is_mine(odom_frame)
-        ):
+        if foreign is not None and not (foreign == self._map_frame and self._child == odom_frame):
             self._refuse(f"'{odom_frame}' already has the parent '{foreign}'")
             return
-        self._send(odom_frame, map_from_odom, stamp)
+        with self._lock:
+            self._correction = map_from_odom
+            self._send(odom_frame, map_from_odom, stamp)
 
     def place_camera(self, map_from_camera: Array, camera_frame: str, stamp: int) -> None:
-        """The newest camera pose, for robots without odometry."""
+        """A keyframe's camera pose, for robots without odometry."""
         root = self._tree.root(camera_frame)
         if root == self._map_frame:
-            root = self._edge[0] if self._edge is not None else camera_frame
-            if not self._is_mine(root):
+            if self._child is None:
                 self._refuse(f"'{camera_frame}' already has a way to '{self._map_frame}'")
                 return
-        camera_from_root = self._tree.lookup(camera_frame, root, stamp) if root != camera_frame else None
-        if root != camera_frame and camera_from_root is None:
-            camera_from_root = self._tree.lookup(camera_frame, root)
+            root = self._child
+        matrix = map_from_camera
+        if root != camera_frame:
+            camera_from_root = self._tree.lookup(camera_frame, root, stamp)
             if camera_from_root is None:
-                self._refuse(f"TF knows no way from '{root}' to '{camera_frame}'")
+                self._refuse(f"TF has no transform from '{root}' to '{camera_frame}' at the image's stamp")
                 return
-        self._send(
-            root, map_from_camera if camera_from_root is None else map_from_camera @ camera_from_root, stamp
-        )
+            matrix = map_from_camera @ camera_from_root
+        with self._lock:
+            self._send(root, matrix, stamp)
 
     def repeat(self, stamp: int) -> None:
-        """Send the last edge again with a current stamp, so that look-ups at the present time succeed."""
-        if self._edge is not None:
-            child, matrix = self._edge
-            self._broadcaster.sendTransform(encode_transform(matrix, stamp, self._map_frame, child))
+        """Send the correction of odometry again, with the stamp of a newer pose."""
+        with self._lock:
+            if self._correction is not None and self._child is not None and stamp > self._newest_sent:
+                self._send(self._child, self._correction, stamp)
 
     def forget(self) -> None:
-        self._edge = None
-        self.problem = ""
-
-    def _is_mine(self, child: str) -> bool:
-        return self._edge is not None and self._edge[0] == child
+        """The world starts anew."""
+        with self._lock:
+            self._child: str | None = None
+            self._correction: Array | None = None
+            self._newest_sent = -1
+            self.problem = ""
 
     def _send(self, child: str, matrix: Array, stamp: int) -> None:
-        self._edge = (child, matrix)
+        self._child = child
         self.problem = ""
+        if stamp == self._newest_sent or stamp < self._newest_sent - _MAX_BACK_NS:
+            return
+        self._newest_sent = max(stamp, self._newest_sent)
         self._broadcaster.sendTransform(encode_transform(matrix, stamp, self._map_frame, child))
 
     def _refuse(self, why: str) -> None:
-        self._edge = None
+        self.forget()
         self.problem = (
             f"No TF is published from '{self._map_frame}': {why}; "
             "set ros.publish_tf to false or free that frame."

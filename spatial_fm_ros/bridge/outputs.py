@@ -27,6 +27,10 @@ from spatial_fm_ros.core.pipeline import Pipeline
 from spatial_fm_ros.core.types import PosedKeyframe, ScaleState, Update
 
 
+#: Stamps further from the node's clock than this belong to another clock (a bag played without /clock).
+MAX_LATENCY_S = 3600.0
+
+
 class Outputs:
     """Everything the node sends about the world, in the map frame, stamped with the source images' stamps."""
 
@@ -66,7 +70,8 @@ class Outputs:
 
     @property
     def latency_p95_s(self) -> float:
-        return float(np.percentile(list(self.latencies_s), 95)) if self.latencies_s else 0.0
+        """NaN where nothing was published yet or stamps are of another clock than the node's."""
+        return float(np.percentile(list(self.latencies_s), 95)) if self.latencies_s else float("nan")
 
     def publish(self, update: Update, config: RosConfig) -> None:
         """Send what a window brought; with `require_metric`, no length before it is metric."""
@@ -116,8 +121,9 @@ class Outputs:
             self.odometry.publish(
                 encode_odometry(keyframe.world_from_camera, variances, stamp, map_frame, frame)
             )
-        now = self._node.get_clock().now().nanoseconds
-        self.latencies_s.append((now - stamp) * 1e-9)
+        latency = (self._node.get_clock().now().nanoseconds - stamp) * 1e-9
+        if abs(latency) < MAX_LATENCY_S:
+            self.latencies_s.append(latency)
 
     def _publish_tf(self, update: Update, newest: PosedKeyframe) -> None:
         if self._poses.gives_poses:
@@ -126,7 +132,8 @@ class Outputs:
                     update.world_from_odom, self._poses.odom_frame, newest.stamp_ns
                 )
             return
-        self._transform.place_camera(newest.world_from_camera, newest.frame_id, newest.stamp_ns)
+        for keyframe in update.keyframes:
+            self._transform.place_camera(keyframe.world_from_camera, keyframe.frame_id, keyframe.stamp_ns)
 
     def _publish_path(self, config: RosConfig) -> None:
         trajectories = self._pipeline.trajectories()

@@ -38,7 +38,7 @@ class PoseFeed:
         self._frames: dict[str, str] = {}  # sensor -> frame
         self._known: dict[str, Array] = {}  # sensor -> body_from_sensor
         self._held: deque[PoseSample] = deque(maxlen=5000)
-        self._last_tf_ns = -1
+        self.newest_ns = -1
         self.odom_frame = config.odom_frame
 
     @property
@@ -94,17 +94,17 @@ class PoseFeed:
             return
         stamp, matrix = found
         with self._lock:
-            if stamp == self._last_tf_ns:
+            if stamp == self.newest_ns:
                 return
-            self._last_tf_ns = stamp
             self._add(PoseSample(stamp, matrix, None, self._config.odom_frame, self._config.base_frame))
 
     def reset(self) -> None:
         with self._lock:
             self._held.clear()
-            self._last_tf_ns = -1
+            self.newest_ns = -1
 
     def _add(self, sample: PoseSample) -> None:
+        self.newest_ns = max(self.newest_ns, sample.stamp_ns)
         if "camera" not in self._known:
             self._held.append(sample)
             self._resolve()

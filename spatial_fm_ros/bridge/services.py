@@ -108,5 +108,5 @@ class Services:
 def _writer(name: str) -> Callable[[Path, PointCloud], None]:
     writer = _WRITERS.get(name.lower())
     if writer is None:
-        raise OutputError(f"A map file ends in .ply or .pcd, got '{name}'; name the file so, or give the format.")
+        raise OutputError(f"A map is saved as ply or pcd, got '{name}'; end the path so or give the format.")
     return writer

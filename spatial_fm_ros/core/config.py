@@ -58,7 +58,8 @@ class GeometricConfig:
     max_reprojection_px: float = param(2.5, "largest reprojection error of a sparse observation, in pixels", low=0.1)
     min_parallax_px: float = param(2.0, "a pair that a rotation explains better than this has no parallax", low=0.0)
     adjusted_points: int = param(300, "points per view that bundle adjustment uses (longest tracks)", low=30)
-    memory: int = param(4, "keyframes older than the window that still support it", low=0, high=256)
+    support: int = param(4, "keyframes just older than the window that still hold it", low=0, high=32)
+    memory: int = param(120, "keyframes remembered to find the way back after being lost", low=0, high=2000)
     dense_width: int = param(320, "long side of the depth images in pixels", low=32, high=2048)
     dense_sources: int = param(6, "most views a view is matched with for its depth", low=1, high=16)
 
@@ -129,7 +130,7 @@ class RosConfig:
     odom_frame: str = param("odom", "odometry frame, for pose_source tf and TF output")
     base_frame: str = param("base_link", "robot base frame")
     publish_tf: bool = param(True, "publish map->odom, or map->camera without odometry")
-    tf_rate_hz: float = param(20.0, "rate at which that transform is repeated with the current time; 0 = once a window", low=0.0, high=1000.0)
+    tf_rate_hz: float = param(20.0, "rate at which map->odom is repeated with the newest pose's stamp; 0 = once a window", low=0.0, high=1000.0)
     require_metric: bool = param(False, "hold depth and clouds back until the scale is metric")
     map_rate_hz: float = param(0.5, "rate of the whole map", low=0.0)
     path_length: int = param(2000, "poses kept in ~/path", low=1)

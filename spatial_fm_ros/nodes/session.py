@@ -130,4 +130,4 @@ class Session:
 
     def _repeat_tf(self) -> None:
         if self.config.ros.publish_tf:
-            self.transform.repeat(self._node.get_clock().now().nanoseconds)
+            self.transform.repeat(self.poses.newest_ns)
