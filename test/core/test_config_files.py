@@ -66,9 +66,7 @@ def test_later_files_and_overrides_win(tmp_path):
     assert config.map.voxel_size == 1.0 and isinstance(config.map.voxel_size, float)
     assert config.ros.publish_tf is False
     # What one file leaves odd, an override may put right.
-    assert (
-        load_config([write(tmp_path / "c.yaml", "window: {size: 3}")], {"window.overlap": 2}).window.size == 3
-    )
+    assert load_config([write(tmp_path / "c.yaml", "window: {size: 3}")], {"window.overlap": 2}).window.size == 3
 
 
 @pytest.mark.parametrize(
@@ -78,10 +76,8 @@ def test_later_files_and_overrides_win(tmp_path):
         "/**:\n  ros__parameters:\n    window.size: 10\n    use_sim_time: true\n",
         "/robot/reconstruct:\n  ros__parameters:\n    window: {size: 10}\n",
         "/robot:\n  reconstruct:\n    ros__parameters:\n      window: {size: 10}\n",
-        "reconstruct:\n  ros__parameters: {window: {size: 10}}\n"
-        "/**:\n  ros__parameters: {window: {size: 11}}\n",
-        "/other_node:\n  ros__parameters: {foreign: 1}\n"
-        "/**/reconstruct:\n  ros__parameters: {window: {size: 10}}\n",
+        "reconstruct:\n  ros__parameters: {window: {size: 10}}\n/**:\n  ros__parameters: {window: {size: 11}}\n",
+        "/other_node:\n  ros__parameters: {foreign: 1}\n/**/reconstruct:\n  ros__parameters: {window: {size: 10}}\n",
     ],
 )
 def test_ros_parameter_files(tmp_path, text):

@@ -86,9 +86,7 @@ def test_foreign_ply(tmp_path):
     np.testing.assert_array_equal(got.confidence, [UNKNOWN_CONFIDENCE])
     row = np.dtype([(n, ">f8") for n in "xyz"] + [("n", ">f4"), ("c", "u1", 4)])
     rows = np.array([(1, 2, 3, 0, (9, 8, 7, 6)), (4, 5, 6, 0, (3, 2, 1, 0))], row)
-    path.write_bytes(
-        head.format("binary_big_endian 1.0").replace("\n", "\r\n").encode() + rows.tobytes() + b"face"
-    )
+    path.write_bytes(head.format("binary_big_endian 1.0").replace("\n", "\r\n").encode() + rows.tobytes() + b"face")
     np.testing.assert_array_equal(read_ply(path).points, [[1, 2, 3], [4, 5, 6]])
     np.testing.assert_array_equal(read_ply(path).colors, [[9, 8, 7], [3, 2, 1]])
 

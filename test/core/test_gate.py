@@ -55,9 +55,7 @@ def test_keyframes_come_at_the_threshold_and_the_count_starts_again():
 def test_disparity_does_not_depend_on_image_size(size):
     scale = size[1] / 640
     g = gate(disparity_px=1000.0)
-    big = cv2.resize(
-        WORLD, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    )
+    big = cv2.resize(WORLD, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
 
     def shifted(s):
         x, y = round((200 + s) * scale), round(100 * scale)

@@ -114,9 +114,7 @@ def test_apply_pose_moves_what_the_camera_sees(world_from_gauge, gauge_from_came
     assert world_from_gauge.apply_pose(np.tile(gauge_from_camera, (3, 1, 1))).shape == (3, 4, 4)
 
 
-@pytest.mark.parametrize(
-    "matrix", [np.diag([1, 1, -1, 1]), np.diag([1, 2, 3, 1]), np.zeros((4, 4)), np.eye(3)]
-)
+@pytest.mark.parametrize("matrix", [np.diag([1, 1, -1, 1]), np.diag([1, 2, 3, 1]), np.zeros((4, 4)), np.eye(3)])
 def test_from_matrix_refuses_what_is_no_similarity(matrix):
     with pytest.raises(InputError):
         Sim3.from_matrix(matrix)
@@ -160,9 +158,7 @@ def test_umeyama_is_the_least_squares_optimum():
 
     for _ in range(50):
         step = Rotation.from_rotvec(rng.normal(size=3) * 0.01).as_matrix()
-        near = Sim3(
-            best.scale * np.exp(rng.normal() * 0.01), step @ best.R, best.t + rng.normal(size=3) * 0.01
-        )
+        near = Sim3(best.scale * np.exp(rng.normal() * 0.01), step @ best.R, best.t + rng.normal(size=3) * 0.01)
         assert cost(near) >= cost(best)
 
 

@@ -75,9 +75,7 @@ def test_jumps_are_counted_and_not_bridged():
     drive(buffer, range(0, 1000, 20))
     drive(buffer, range(1000, 2000, 20), offset=2.0)
     assert buffer.jumps == 1
-    assert (
-        buffer.at(990 * MS) is None and buffer.at(970 * MS) is not None and buffer.at(1010 * MS) is not None
-    )
+    assert buffer.at(990 * MS) is None and buffer.at(970 * MS) is not None and buffer.at(1010 * MS) is not None
     assert buffer.jumped_between(0, 1500 * MS) and not buffer.jumped_between(0, 900 * MS)
     assert not buffer.jumped_between(1000 * MS, 1900 * MS)
     buffer.add(sample(2000 * MS, pose(4.0, 1.0 + 1.5)))  # a sudden turn

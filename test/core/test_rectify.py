@@ -16,9 +16,7 @@ def K(f, w, h, shift=(0.0, 0.0)):
 
 BARREL = Camera(640, 480, K(420, 640, 480, (6, -4)), "plumb_bob", (-0.28, 0.07, 1e-3, -5e-4, 0.0))
 PINCUSHION = Camera(640, 480, K(500, 640, 480), "plumb_bob", (0.12, 0.01, 0.0, 0.0))
-RATIONAL = Camera(
-    640, 480, K(480, 640, 480), "rational_polynomial", (0.2, -0.3, 1e-4, 1e-4, 0.02, 0.5, -0.35, 0.01)
-)
+RATIONAL = Camera(640, 480, K(480, 640, 480), "rational_polynomial", (0.2, -0.3, 1e-4, 1e-4, 0.02, 0.5, -0.35, 0.01))
 FISHEYE = Camera(640, 480, K(230, 640, 480), "equidistant", (0.02, -0.01, 0.003, -0.001))
 CAMERAS = {"barrel": BARREL, "pincushion": PINCUSHION, "rational": RATIONAL, "fisheye": FISHEYE}
 by_name = pytest.mark.parametrize("camera", CAMERAS.values(), ids=CAMERAS)
@@ -85,10 +83,7 @@ def test_points_land_where_the_virtual_pinhole_says(camera, max_side):
     rng = np.random.default_rng(3)
     final = virtual_pinhole(camera.resized(max_side, max_side * 3 // 4))
     targets = np.stack(
-        [
-            g.ravel()
-            for g in np.meshgrid(np.linspace(40, max_side - 40, 6), np.linspace(40, max_side * 0.75 - 40, 5))
-        ],
+        [g.ravel() for g in np.meshgrid(np.linspace(40, max_side - 40, 6), np.linspace(40, max_side * 0.75 - 40, 5))],
         axis=-1,
     )
     rays = np.column_stack([(targets - final.K[:2, 2]) / np.diag(final.K)[:2], np.ones(len(targets))])
@@ -146,8 +141,7 @@ def test_maps_are_kept_per_camera():
     image = np.zeros((480, 640, 3), np.uint8)
     first = rectifier.rectify(frame(image, BARREL))[1]
     assert (
-        rectifier.rectify(frame(image, Camera(640, 480, BARREL.K.copy(), "plumb_bob", BARREL.distortion)))[1]
-        is first
+        rectifier.rectify(frame(image, Camera(640, 480, BARREL.K.copy(), "plumb_bob", BARREL.distortion)))[1] is first
     )
     assert rectifier.rectify(frame(image, FISHEYE))[1] is not first
 

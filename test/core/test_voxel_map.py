@@ -68,10 +68,7 @@ def test_equals_the_dictionary(seed, batches, n, size):
     cloud = fast.cloud()
     for (position, color, conf, _), p, c, w in zip(
         plain.voxels.values() and sorted(plain.voxels.values(), key=lambda v: tuple(v[0])),
-        *(
-            np.asarray(x)[np.lexsort(cloud.points.T[::-1])]
-            for x in (cloud.points, cloud.colors, cloud.confidence)
-        ),
+        *(np.asarray(x)[np.lexsort(cloud.points.T[::-1])] for x in (cloud.points, cloud.colors, cloud.confidence)),
         strict=True,
     ):
         np.testing.assert_allclose(p, position, atol=2e-5)
@@ -123,9 +120,7 @@ def test_rescale(factor):
     twin = {tuple(k) for k in np.floor((before.points * np.float32(factor)).astype(float) / 0.05).astype(int)}
     assert len(after) == len(twin)
     if factor >= 1.0 and len(after) == len(before):
-        np.testing.assert_allclose(
-            np.sort(after.points[:, 0]), np.sort(before.points[:, 0] * factor), rtol=1e-5
-        )
+        np.testing.assert_allclose(np.sort(after.points[:, 0]), np.sort(before.points[:, 0] * factor), rtol=1e-5)
         np.testing.assert_allclose(after.confidence.sum(), mass, rtol=1e-4)
     # The map goes on as if it had been built in the new scale.
     assert map_.insert(after.points, after.colors, after.confidence, ORIGIN) <= 0.01 * len(after)
@@ -181,10 +176,7 @@ def test_snapshots_while_inserting():
     def read():
         while not done.is_set():
             cloud = map_.cloud()
-            if (
-                not len(cloud.points) == len(cloud.colors) == len(cloud.confidence)
-                or (cloud.points < 0).any()
-            ):
+            if not len(cloud.points) == len(cloud.colors) == len(cloud.confidence) or (cloud.points < 0).any():
                 bad.append(cloud)
 
     thread = threading.Thread(target=read)

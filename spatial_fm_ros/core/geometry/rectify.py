@@ -56,14 +56,14 @@ class Rectifier:
         scale = min(1.0, self.max_side / max(width, height))
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         if size != (width, height):
-            image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+            image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         if camera is None:
             return image, None
         camera = camera.resized(*size)
         if camera.is_pinhole:
             return image, camera if camera.distortion_model == "none" else Camera(*size, camera.K)
         pinhole, maps = self._maps(camera)
-        return cv2.remap(image, *maps, interpolation=cv2.INTER_LINEAR), pinhole  # type: ignore[return-value]
+        return cv2.remap(image, *maps, interpolation=cv2.INTER_LINEAR), pinhole
 
     def _maps(self, camera: Camera) -> tuple[Camera, Maps]:
         key = (camera.width, camera.height, camera.K.tobytes(), camera.distortion_model, camera.distortion)
@@ -75,7 +75,7 @@ class Rectifier:
             rays = pinhole_rays(pinhole.K, pinhole.width, pinhole.height)
             source = _source_pixels(camera, rays[..., :2]).astype(np.float32)
             fixed, weights = cv2.convertMaps(source[..., 0], source[..., 1], cv2.CV_16SC2)
-            self._known[key] = pinhole, (fixed, weights)  # type: ignore[assignment]
+            self._known[key] = pinhole, (fixed, weights)
             while len(self._known) > CACHED_CAMERAS:
                 self._known.popitem(last=False)
             return self._known[key]

@@ -42,9 +42,7 @@ def quaternion_from_matrix(rotation: ArrayLike) -> Array:
 def rotation_angle(rotation: ArrayLike) -> Array:
     """Angle in radians, [...], in [0, pi], of rotations [..., 3, 3]. Exact for tiny and for half turns."""
     R = np.asarray(rotation, dtype=np.float64)
-    axis = np.stack(
-        [R[..., 2, 1] - R[..., 1, 2], R[..., 0, 2] - R[..., 2, 0], R[..., 1, 0] - R[..., 0, 1]], axis=-1
-    )
+    axis = np.stack([R[..., 2, 1] - R[..., 1, 2], R[..., 0, 2] - R[..., 2, 0], R[..., 1, 0] - R[..., 0, 1]], axis=-1)
     trace = np.trace(R, axis1=-2, axis2=-1)
     return np.asarray(np.arctan2(np.linalg.norm(axis, axis=-1), trace - 1.0), dtype=np.float64)
 
@@ -66,9 +64,7 @@ def chordal_mean(rotations: ArrayLike, weights: ArrayLike | None = None) -> Arra
     R = np.asarray(rotations, dtype=np.float64).reshape(-1, 3, 3)
     w = np.ones(len(R)) if weights is None else np.asarray(weights, dtype=np.float64)
     if w.shape != (len(R),) or not np.isfinite(w).all() or (w < 0).any() or not w.sum() > 0:
-        raise InputError(
-            f"A mean of {len(R)} rotations needs as many weights, finite, not negative and not all zero."
-        )
+        raise InputError(f"A mean of {len(R)} rotations needs as many weights, finite, not negative and not all zero.")
     average = np.tensordot(w / w.sum(), R, axes=1)
     singular = np.linalg.svd(average, compute_uv=False)
     if singular[1] < 1e-6:

@@ -31,9 +31,7 @@ class Sim3:
             raise InputError(f"A similarity needs R 3x3 and t 3, got {self.R.shape} and {self.t.shape}.")
         finite = np.isfinite(self.scale) and np.isfinite(self.R).all() and np.isfinite(self.t).all()
         if not finite or self.scale <= 0:
-            raise InputError(
-                f"A similarity needs finite numbers and a scale above 0, got scale {self.scale}."
-            )
+            raise InputError(f"A similarity needs finite numbers and a scale above 0, got scale {self.scale}.")
 
     @classmethod
     def identity(cls) -> Sim3:
@@ -43,23 +41,15 @@ class Sim3:
     def from_matrix(cls, matrix: ArrayLike, tolerance: float = 1e-6) -> Sim3:
         """From a 4x4 matrix [[s R, t], [0, 1]]. Raises InputError when its 3x3 part is not a scaled rotation."""
         M = np.asarray(matrix, dtype=np.float64)
-        if (
-            M.shape != (4, 4)
-            or not np.isfinite(M).all()
-            or np.abs(M[3] - (0.0, 0.0, 0.0, 1.0)).max() > tolerance
-        ):
+        if M.shape != (4, 4) or not np.isfinite(M).all() or np.abs(M[3] - (0.0, 0.0, 0.0, 1.0)).max() > tolerance:
             raise InputError(f"A similarity needs a finite 4x4 matrix with last row 0 0 0 1, got {M.shape}.")
         determinant = np.linalg.det(M[:3, :3])
         if determinant <= 0:
-            raise InputError(
-                "A similarity matrix needs a positive determinant; this one mirrors or flattens."
-            )
+            raise InputError("A similarity matrix needs a positive determinant; this one mirrors or flattens.")
         scale = float(np.cbrt(determinant))
         R = M[:3, :3] / scale
         if np.abs(R @ R.T - np.eye(3)).max() > max(tolerance, 1e-6):
-            raise InputError(
-                "A similarity matrix needs a rotation times one scale; this one shears or stretches."
-            )
+            raise InputError("A similarity matrix needs a rotation times one scale; this one shears or stretches.")
         return cls(scale, nearest_rotation(R), M[:3, 3].copy())
 
     @property
@@ -122,9 +112,7 @@ def umeyama(a: ArrayLike, b: ArrayLike, weights: ArrayLike | None = None, with_s
     for spread, mean in ((da, mean_a), (db, mean_b)):
         extent = np.linalg.svd(spread * np.sqrt(w)[:, None], compute_uv=False)
         if extent[0] <= 1e-12 * (1.0 + np.abs(mean).max()) or extent[1] < 1e-6 * extent[0]:
-            raise InputError(
-                "These points lie in one place or on one line, which leaves their rotation free."
-            )
+            raise InputError("These points lie in one place or on one line, which leaves their rotation free.")
     covariance = (da * w[:, None]).T @ db
     U, singular, Vt = np.linalg.svd(covariance)
     sign = np.ones(3)

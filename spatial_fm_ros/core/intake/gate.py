@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
@@ -98,9 +97,7 @@ class KeyframeGate:
             return self._judge(stamp_ns, grey, "time", disparity, blurred)
         return GateDecision(False, "blur" if blurred else "still", disparity)
 
-    def _judge(
-        self, stamp_ns: int, grey: Image, reason: str, disparity: float, blurred: bool
-    ) -> GateDecision:
+    def _judge(self, stamp_ns: int, grey: Image, reason: str, disparity: float, blurred: bool) -> GateDecision:
         """A frame that should become a keyframe does, unless it is blurred and a sharper one may follow."""
         if blurred and self._blurred_in_a_row < BLUR_PATIENCE:
             self._blurred_in_a_row += 1
@@ -144,13 +141,10 @@ class KeyframeGate:
         return min(median, left_view)
 
 
-def _follow(
-    before: Image, after: Image, points: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def _follow(before: Image, after: Image, points: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Where points [n, 1, 2] of one image are in the next, and which of them were found [n]."""
-    track: Any = cv2.calcOpticalFlowPyrLK
     window = FLOW_WINDOW_PX, FLOW_WINDOW_PX
-    found, status, _ = track(before, after, points, None, winSize=window, maxLevel=FLOW_LEVELS)
+    found, status, _ = cv2.calcOpticalFlowPyrLK(before, after, points, None, winSize=window, maxLevel=FLOW_LEVELS)
     return found, status[:, 0] == 1
 
 
@@ -160,13 +154,14 @@ def _grey(image: Image) -> Image:
     scale = min(1.0, TRACK_SIDE / max(height, width))
     if scale < 1.0:
         size = max(1, round(width * scale)), max(1, round(height * scale))
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-    return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)  # type: ignore[return-value]
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    grey: Image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    return grey
 
 
 def _corners(grey: Image) -> NDArray[np.float32]:
     """Shi-Tomasi corners [n, 1, 2] (u, v), clear of the noise of a blank wall."""
-    found = cv2.goodFeaturesToTrack(grey, MAX_CORNERS, 0.01, 7, blockSize=5)
+    found: NDArray[np.float32] | None = cv2.goodFeaturesToTrack(grey, MAX_CORNERS, 0.01, 7, blockSize=5)
     if found is None:
         return NO_CORNERS
     strength = cv2.cornerMinEigenVal(grey, 5)

@@ -100,9 +100,7 @@ class PoseBuffer:
             before, after = self._stamps[i - 1], self._stamps[i]
             if after - before > self._max_gap_ns:
                 return None
-            return interpolate_pose(
-                self._poses[i - 1], self._poses[i], (stamp_ns - before) / (after - before)
-            )
+            return interpolate_pose(self._poses[i - 1], self._poses[i], (stamp_ns - before) / (after - before))
 
     def jumped_between(self, a_ns: int, b_ns: int) -> bool:
         """Whether a jump lies between two stamps: their poses then belong to different odometry frames."""

@@ -219,9 +219,7 @@ def _ply_header(path: Path, header: str) -> tuple[str | None, int, list[tuple[st
                 if element == "vertex":
                     count = int(rest[1])
                 elif count < 0 and int(rest[1]) > 0:
-                    raise InputError(
-                        f"'{path}' has '{element}' before its vertices; save it with vertices first."
-                    )
+                    raise InputError(f"'{path}' has '{element}' before its vertices; save it with vertices first.")
             elif word == "property" and element == "vertex":
                 columns.append((rest[1], PLY_TYPES[rest[0]]))
     except (KeyError, IndexError, ValueError) as error:
@@ -233,9 +231,7 @@ def _ply_header(path: Path, header: str) -> tuple[str | None, int, list[tuple[st
 
 def _rows(path: Path, body: bytes, count: int, dtype: np.dtype[np.void]) -> NDArray[np.void]:
     if count < 0 or len(body) < count * dtype.itemsize:
-        raise InputError(
-            f"'{path}' is cut short: {count} points of {dtype.itemsize} bytes, {len(body)} are there."
-        )
+        raise InputError(f"'{path}' is cut short: {count} points of {dtype.itemsize} bytes, {len(body)} are there.")
     return np.frombuffer(body, dtype, count)
 
 

@@ -46,9 +46,7 @@ class VoxelMap:
     def __len__(self) -> int:
         return len(self._index)
 
-    def insert(
-        self, points: ArrayLike, colors: ArrayLike, confidence: ArrayLike, viewpoint: ArrayLike
-    ) -> int:
+    def insert(self, points: ArrayLike, colors: ArrayLike, confidence: ArrayLike, viewpoint: ArrayLike) -> int:
         """Add points [N, 3] in world units with RGB colors uint8 [N, 3] and confidence [N] in [0, 1].
 
         `viewpoint` [3] is where they were seen from; when the map is full, voxels far from it leave
@@ -142,9 +140,7 @@ class VoxelMap:
         old_count = np.minimum(old[:, COUNT], MAX_COUNT)
         old_weight = old_count * np.maximum(old[:, CONFIDENCE], MIN_WEIGHT)
         merged = np.empty_like(old)
-        merged[:, :6] = (old_weight[:, None] * old[:, :6] + np.stack(sums, axis=1)) / (old_weight + weights)[
-            :, None
-        ]
+        merged[:, :6] = (old_weight[:, None] * old[:, :6] + np.stack(sums, axis=1)) / (old_weight + weights)[:, None]
         merged[:, CONFIDENCE] = (old_count * old[:, CONFIDENCE] + sum_confidence) / (old_count + counts)
         merged[:, COUNT] = np.minimum(old_count + counts, MAX_COUNT)
         table[rows] = merged
