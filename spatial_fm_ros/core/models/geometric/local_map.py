@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from spatial_fm_ros.core.config import GeometricConfig
 from spatial_fm_ros.core.models.geometric.features import Extractor, Features
-from spatial_fm_ros.core.models.geometric.matching import PairGeometry, mutual_matches, verify
+from spatial_fm_ros.core.models.geometric.matching import NO_MATCHES, PairGeometry, mutual_matches, verify
 from spatial_fm_ros.core.types import Array, Keyframe, Window
 
 MIN_MATCHES = 20
+MIN_SHARE = 0.15  # of putative matches: wrong pairs reach 0.1 by chance
 
 
 @dataclass(eq=False)
@@ -32,6 +33,7 @@ class LocalMap:
         self.config = config
         self.views: dict[int, View] = {}
         self.pairs: dict[tuple[int, int], PairGeometry] = {}
+        self.wide: set[tuple[int, int]] = set()  # pairs the wide-baseline matcher has tried
 
     def view(self, keyframe: Keyframe, extractor: Extractor) -> View:
         """The keyframe with its features, computed once."""
@@ -40,10 +42,22 @@ class LocalMap:
         return self.views[keyframe.id]
 
     def support(self, window: Window) -> list[View]:
-        """Posed keyframes older than the window, oldest first."""
+        """The newest posed keyframes older than the window, oldest first."""
         inside = {keyframe.id for keyframe in window.keyframes}
-        old = [v for i, v in sorted(self.views.items()) if i not in inside and v.camera_from_world is not None]
-        return old[max(0, len(old) - self.config.memory) :]
+        old = [view for i, view in sorted(self.views.items()) if i not in inside]
+        posed = [view for view in old if view.camera_from_world is not None]
+        return posed[max(0, len(posed) - self.config.support) :]
+
+    def neighbours(self, view: View, count: int) -> list[View]:
+        """The posed keyframes with the most verified matches with `view`."""
+        me = view.keyframe.id
+        strength: dict[int, int] = {}
+        for (a, b), pair in self.pairs.items():
+            if me in (a, b) and len(pair):
+                strength[b if a == me else a] = len(pair)
+        ranked = sorted(strength, key=lambda i: (-strength[i], i))
+        posed = [self.views[i] for i in ranked if self.views[i].camera_from_world is not None]
+        return posed[:count]
 
     def match(
         self, views: Sequence[View], first: int, K: Callable[[View], Array]
@@ -69,6 +83,8 @@ class LocalMap:
             self.pairs[key] = verify(
                 a.features, b.features, K(a), K(b), putative, self.config.max_epipolar_px, MIN_MATCHES
             )
+            if len(self.pairs[key]) < MIN_SHARE * len(putative):
+                self.pairs[key] = NO_MATCHES
         return self.pairs[key]
 
     def poses(self, views: Sequence[View]) -> tuple[Array, NDArray[np.bool_]]:
@@ -91,7 +107,15 @@ class LocalMap:
             view.camera_from_world = None
 
     def prune(self, window: Window) -> None:
-        """Keeps this window and the memory it may leave to the next."""
-        kept = {v.keyframe.id for v in self.support(window)} | {k.id for k in window.keyframes}
+        """Keeps this window and a bounded memory of older posed keyframes, thinned evenly over time."""
+        inside = {keyframe.id for keyframe in window.keyframes}
+        old = [i for i, v in sorted(self.views.items()) if i not in inside and v.camera_from_world is not None]
+        while len(old) > self.config.memory:
+            # The newest are needed as support; of the others goes the one whose neighbours are closest.
+            span = np.array(old[2:]) - np.array(old[:-2])
+            free = max(1, len(span) - self.config.support)
+            del old[1 + int(span[:free].argmin()) if len(span) else 0]
+        kept = inside | set(old)
         self.views = {i: v for i, v in self.views.items() if i in kept}
         self.pairs = {key: p for key, p in self.pairs.items() if key[0] in kept and key[1] in kept}
+        self.wide = {key for key in self.wide if key[0] in kept and key[1] in kept}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,12 +15,23 @@ from spatial_fm_ros.core.models.geometric.calibration import FocalEstimate
 from spatial_fm_ros.core.models.geometric.features import Extractor, create_extractor
 from spatial_fm_ros.core.models.geometric.local_map import LocalMap, View
 from spatial_fm_ros.core.models.geometric.output import blank, structured, without_structure
+from spatial_fm_ros.core.models.geometric.relocalisation import relocalise
 from spatial_fm_ros.core.models.geometric.structure import Pairs, Structure, StructureSolver
-from spatial_fm_ros.core.types import Prediction, Window, WindowState
+from spatial_fm_ros.core.models.geometric.wide_baseline import WideMatcher
+from spatial_fm_ros.core.types import Array, Prediction, Window, WindowState
 
 MIN_FEATURES = 50  # fewer in most images of a window is a window without texture
 MIN_POINTS = 30  # a structure with fewer points is not believed
 CARRIED_SHARE = 0.7  # of a window that memory must carry; below it a fresh start is tried
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Views to solve together: remembered ones, then from `first` on the window's; pairs by place in `views`."""
+
+    views: Sequence[View]
+    first: int
+    pairs: Pairs
 
 
 class GeometricModel(SpatialModel):
@@ -46,6 +58,7 @@ class GeometricModel(SpatialModel):
         self.device = torch.device(_device(self.config.device))
         geometric = self.config.geometric
         self.extractor = create_extractor(geometric.features, geometric.max_features, self.device)
+        self.matcher = WideMatcher(self.device) if geometric.features == "xfeat" else None
         self.solver = StructureSolver(geometric, threads or torch.get_num_threads())
 
     def reset(self) -> None:
@@ -56,43 +69,74 @@ class GeometricModel(SpatialModel):
         if self.extractor is None:
             raise ModelError("The geometric model was used before load(); call load() once first.")
         views = [self.map.view(keyframe, self.extractor) for keyframe in window.keyframes]
-        support = self.map.support(window)
-        first = len(support)
-        everything = support + views
         K = np.array([self.focal.K(view) for view in views])
         if np.median([len(view.features) for view in views]) < MIN_FEATURES:
             self.map.prune(window)
             return blank(views, K, WindowState.NO_TEXTURE, "too few features: dark, blank or blurred images")
-        pairs = self.map.match(everything, first, self.focal.K)
-        structure = self._solve(everything, first, pairs)
+        support = self.map.support(window)
+        problem = Problem(support + views, len(support), self.map.match(support + views, len(support), self.focal.K))
+        problem, structure = self._solve(problem)
         if structure is None:
-            prediction = without_structure(views, K, inside(pairs, first))
+            prediction = without_structure(views, K, inside(problem.pairs, problem.first))
         else:
-            self.map.remember(everything, structure.camera_from_world, structure.posed)
-            self.focal.update(everything, structure)
-            prediction = structured(everything, first, pairs, structure, self.config.geometric, self.device)
+            self.map.remember(problem.views, structure.camera_from_world, structure.posed)
+            self.focal.update(problem.views, structure)
+            prediction = structured(
+                problem.views, problem.first, problem.pairs, structure, self.config.geometric, self.device
+            )
         self.map.prune(window)
         return prediction
 
-    def _solve(self, views: Sequence[View], first: int, pairs: Pairs) -> Structure | None:
-        """Continues the running gauge; where that does not carry most of the window, starts afresh."""
-        features = [view.features for view in views]
-        K = np.array([self.focal.K(view) for view in views])
-        refine = self.focal.uncertain(views)
-        poses, known = self.map.poses(views)
-        best: Structure | None = None
-        count = 0
-        if known.sum() >= 2:
-            fixed = known & ~refine
-            fixed[first:] = False
-            continued = self.solver.extend(features, pairs, K, poses, known, fixed, refine)
-            if _believable(continued, first):
-                best, count = continued, int(continued.posed[first:].sum())
-        if count < CARRIED_SHARE * (len(views) - first):
-            fresh = self.solver.initialise(features[first:], inside(pairs, first), K[first:], refine)
+    def _solve(self, problem: Problem) -> tuple[Problem, Structure | None]:
+        """Continues the running gauge, with older keyframes where views are lost; else starts afresh."""
+        best = self._continue(problem)
+        if best is None or not best.posed[problem.first :].all():
+            problem, best = self._relocalise(problem, best)
+        count = 0 if best is None else int(best.posed[problem.first :].sum())
+        if count < CARRIED_SHARE * (len(problem.views) - problem.first):
+            first = problem.first
+            features = [view.features for view in problem.views[first:]]
+            refine = self.focal.uncertain(problem.views)
+            fresh = self.solver.initialise(
+                features, inside(problem.pairs, first), self._K(problem.views[first:]), refine
+            )
             if fresh is not None and _believable(fresh, 0) and fresh.posed.sum() > count:
-                best = fresh.behind(first)
-        return best
+                self.map.forget_poses()
+                return problem, fresh.behind(first)
+        return problem, best
+
+    def _continue(self, problem: Problem) -> Structure | None:
+        """The window in the running gauge, or None where remembered poses do not carry it."""
+        views, first = problem.views, problem.first
+        poses, known = self.map.poses(views)
+        if known.sum() < 2:
+            return None
+        refine = self.focal.uncertain(views)
+        fixed = known.copy()
+        fixed[first:] = False
+        if refine:
+            fixed[:] = False
+        features = [view.features for view in views]
+        found = self.solver.extend(features, problem.pairs, self._K(views), poses, known, fixed, refine)
+        return found if _believable(found, first) else None
+
+    def _relocalise(self, problem: Problem, best: Structure | None) -> tuple[Problem, Structure | None]:
+        """Tries older keyframes for the views that `best` leaves out; keeps what poses more views."""
+        views, first = problem.views, problem.first
+        posed = np.zeros(len(views), dtype=bool) if best is None else best.posed
+        lost = [view for view, known in zip(views[first:], posed[first:], strict=True) if not known]
+        older = relocalise(lost, self.map, views, self.matcher, self.focal.K) if self.matcher else []
+        if not older:
+            return problem, best
+        everything = older + list(views)
+        wider = Problem(everything, first + len(older), self.map.match(everything, first + len(older), self.focal.K))
+        found = self._continue(wider)
+        if found is None or (best is not None and found.posed[wider.first :].sum() <= best.posed[first:].sum()):
+            return problem, best
+        return wider, found
+
+    def _K(self, views: Sequence[View]) -> Array:
+        return np.array([self.focal.K(view) for view in views])
 
 
 def inside(pairs: Pairs, first: int) -> Pairs:
