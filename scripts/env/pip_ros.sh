@@ -8,9 +8,14 @@ run_python=$prefix/run/bin/python
 build_python=$prefix/build/bin/python
 ros_key=pip-$(basename "$prefix")
 
+# The big lock goes in by parts, so that an interrupted set-up does not begin again from nothing.
+cuda='^(nvidia-|cuda-)'
+torch='^torch=='
+parts=(run.cuda run.torch run.rest test build)
+
 prepare_ros() {
-  local step_name complete=1
-  for step_name in run test build; do [ -e "$prefix/done.$step_name" ] || complete=; done
+  local part complete=1
+  for part in "${parts[@]}"; do [ -e "$prefix/done.$part" ] || complete=; done
   if [ -z "$complete" ]; then
     hold_lock "$cache/lock" "installing Python packages"
     install_all
@@ -21,44 +26,54 @@ prepare_ros() {
 install_all() {
   local python
   find_python
-  say "using $("$python" -V) at $python; everything goes to $prefix"
+  say "using $("$python" -V) at $python; everything goes to $prefix (7 GB, some minutes, once)"
   check_machine
-  mkdir -p "$prefix"
-  [ -e "$prefix/done.run" ] || need_space "$cache" 9000
-  # pip unpacks beside the target: /tmp may be small.
+  mkdir -p "$prefix/locks"
+  [ -e "$prefix/done.run.rest" ] || need_space "$cache" 10000
+  # pip unpacks in a temporary folder, and /tmp may be small.
   export TMPDIR=$prefix/tmp
   mkdir -p "$TMPDIR"
-  install_lock run run "ROS 2 Jazzy, torch, Open3D and the rest (about 7 GB on disk, some minutes)"
-  install_lock run test "test tools"
-  install_lock build build "message compiler (0.4 GB)"
+  grep -E "$cuda" "${locks[0]}" >"$prefix/locks/run.cuda.txt"
+  grep -E "$torch" "${locks[0]}" >"$prefix/locks/run.torch.txt"
+  grep -vE "$cuda|$torch" "${locks[0]}" >"$prefix/locks/run.rest.txt"
+  cp "${locks[1]}" "${locks[2]}" "$prefix/locks"
+  install_part run run.cuda "CUDA libraries that torch loads (2.8 GB)"
+  install_part run run.torch "torch (1.1 GB)"
+  install_part run run.rest "ROS 2 Jazzy, Open3D and the rest (2.6 GB)"
+  install_part run test "test tools"
+  install_part build build "message compiler (0.4 GB)"
   rm -rf "$TMPDIR"
   unset TMPDIR
 }
 
-# install_lock VENV LOCK WHAT. A mark says that a step began: what an interrupted pip left is not trusted,
-# its downloads are still in pip's cache.
-install_lock() {
-  local venv=$prefix/$1 lock=$2 what=$3 log=$prefix/logs/$2.log
-  [ ! -e "$prefix/done.$lock" ] || return 0
-  if [ -e "$prefix/begun.$lock" ]; then
-    say "an earlier run was interrupted; starting '$what' afresh from pip's downloads"
-    rm -rf "$venv" "$prefix"/done.*.tmp
-    case $1 in run) rm -f "$prefix"/done.run "$prefix"/done.test "$prefix/begun.test" ;; esac
-    if [ "$lock" = test ]; then install_lock run run "ROS 2 Jazzy, torch, Open3D and the rest"; fi
+# install_part VENV PART WHAT: install the lock of PART once. A mark says that it began: what an
+# interrupted pip left is installed over.
+install_part() {
+  local venv=$prefix/$1 part=$2 what=$3 log=$prefix/logs/$2.log again=()
+  [ ! -e "$prefix/done.$part" ] || return 0
+  if [ ! -e "$venv/complete" ]; then
+    rm -rf "$venv"
+    step "virtual environment '$1'" "$log" "$python" -m venv "$venv"
+    touch "$venv/complete"
   fi
-  touch "$prefix/begun.$lock"
-  [ -x "$venv/bin/python" ] || step "virtual environment '$1'" "$log" "$python" -m venv "$venv"
-  step "$what" "$log" "$venv/bin/python" -m pip install --disable-pip-version-check --no-input \
-    --retries 3 --progress-bar off --no-deps -r "$checkout/requirements/$lock.txt"
-  if [ "$lock" = build ]; then
-    step "paths in the message compiler" "$log" "$venv/bin/python" "$checkout/scripts/env/patch_build_prefix.py"
+  if [ -e "$prefix/begun.$part" ]; then
+    say "an earlier run was interrupted here"
+    again=(--ignore-installed)
   fi
-  if [ "$lock" = run ]; then
-    step "trial import" "$log" env LD_LIBRARY_PATH="$(ros_folder)/lib" PYTHONPATH="$(ros_folder)/rclpy" \
-      "$venv/bin/python" -c 'import torch, open3d, cv2, pycolmap, rclpy, cv_bridge'
-  fi
-  touch "$prefix/done.$lock"
-  rm -f "$prefix/begun.$lock"
+  touch "$prefix/begun.$part"
+  step "$what" "$log" "$venv/bin/python" -m pip install --disable-pip-version-check --no-input --retries 3 \
+    --progress-bar off --no-deps "${again[@]}" -r "$prefix/locks/$part.txt"
+  case $part in
+    build)
+      step "paths in the message compiler" "$log" "$venv/bin/python" "$checkout/scripts/env/patch_build_prefix.py"
+      ;;
+    run.rest)
+      step "trial import" "$log" env LD_LIBRARY_PATH="$(ros_folder)/lib" PYTHONPATH="$(ros_folder)/rclpy" \
+        "$venv/bin/python" -c 'import torch, open3d, cv2, pycolmap, rclpy, cv_bridge'
+      ;;
+  esac
+  touch "$prefix/done.$part"
+  rm -f "$prefix/begun.$part"
 }
 
 # What pip cannot bring.
