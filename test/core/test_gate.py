@@ -1,6 +1,8 @@
 """The keyframe gate on images with exactly known motion, and on a real sequence."""
 
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,6 +12,8 @@ from spatial_fm_ros.core.config import IntakeConfig
 from spatial_fm_ros.core.intake.gate import BLUR_PATIENCE, KeyframeGate
 
 SECOND = 1_000_000_000
+BESIDE = Path(__file__).resolve().parents[3] / "shared" / "data"
+DATA = Path(os.environ.get("SPATIAL_FM_DATA", BESIDE))
 
 
 def texture(seed=0, size=(900, 1600)):
@@ -156,6 +160,23 @@ def test_change_of_image_size_starts_anew():
     assert g.consider(1, view(size=(240, 640))).reason == "first"
     portrait = g.consider(2, np.ascontiguousarray(view(size=(640, 360))))
     assert portrait.reason == "first"
+
+
+def test_keyframes_of_a_real_handheld_sequence():
+    images = sorted((DATA / "kitchen" / "images").glob("*.jpg"))[:240:2]
+    if not images:
+        pytest.skip("no recorded sequences: set SPATIAL_FM_DATA")
+    g = KeyframeGate(IntakeConfig())
+    kept = []
+    for i, path in enumerate(images):
+        image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+        decision = g.consider(i * SECOND // 15, image)
+        if decision.kept:
+            kept.append((i, decision))
+    # Steady motion of about 5 px a frame: a keyframe every 4 to 5 frames, none of them far beyond the threshold.
+    assert 20 <= len(kept) <= 45
+    assert all(d.reason == "disparity" and 24 <= d.disparity_px < 60 for _, d in kept[1:])
+    assert max(np.diff([i for i, _ in kept])) <= 15
 
 
 def test_small_images_work():

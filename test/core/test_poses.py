@@ -67,7 +67,39 @@ def test_duplicates_are_replaced_and_old_ones_dropped():
     np.testing.assert_allclose(buffer.at(4500 * MS), pose(4.51))
     before = len(buffer)
     buffer.add(sample(0, pose(0)))
-    assert len(buffer) == before and buffer.too_old == 1
+    assert len(buffer) == before and buffer.dropped == 1
+
+
+@pytest.mark.parametrize("wrong_ns", [0, 10**18, -(10**15)])
+def test_one_wrong_stamp_does_not_shut_out_the_rest(wrong_ns):
+    start = 1000 * 1000
+    buffer, scans = PoseBuffer(0.5, 60.0), ScanBuffer(60.0)
+    for ms in range(start, start + 2000, 20):
+        if ms == start + 1000:
+            buffer.add(sample(wrong_ns, pose(0)))
+            scans.add(scan(wrong_ns))
+        drive(buffer, [ms])
+        scans.add(scan(ms * MS))
+    assert buffer.dropped == scans.dropped == 1 and buffer.jumps == 0
+    assert len(buffer) == len(scans) == 100
+    assert buffer.at((start + 1010) * MS) is not None
+
+
+@pytest.mark.parametrize("then_ms", [0, 10**7])
+def test_time_that_goes_elsewhere_starts_the_buffers_anew(then_ms):
+    start = 1000 * 1000
+    buffer, scans = PoseBuffer(0.5, 60.0), ScanBuffer(60.0)
+    for ms in [*range(start, start + 1000, 20), *range(then_ms, then_ms + 1000, 20)]:
+        drive(buffer, [ms])
+        scans.add(scan(ms * MS))
+    assert buffer.latest_ns == scans.latest_ns == (then_ms + 980) * MS
+    assert len(buffer) == len(scans) == 49 and buffer.dropped == scans.dropped == 1
+    first = sample(then_ms * MS, pose(then_ms / 1000))
+    late = PoseBuffer(0.5, 60.0)
+    late.add(sample(10**18, pose(0)))  # the very first one is wrong
+    late.add(first)
+    drive(late, range(then_ms + 20, then_ms + 200, 20))
+    assert late.at((then_ms + 50) * MS) is not None
 
 
 def test_jumps_are_counted_and_not_bridged():

@@ -65,15 +65,12 @@ def test_equals_the_dictionary(seed, batches, n, size):
         data = random_points(rng, n)
         assert fast.insert(*data, ORIGIN) == plain.insert(*data)
     assert len(fast) == len(plain.voxels)
-    cloud = fast.cloud()
-    for (position, color, conf, _), p, c, w in zip(
-        plain.voxels.values() and sorted(plain.voxels.values(), key=lambda v: tuple(v[0])),
-        *(np.asarray(x)[np.lexsort(cloud.points.T[::-1])] for x in (cloud.points, cloud.colors, cloud.confidence)),
-        strict=True,
-    ):
-        np.testing.assert_allclose(p, position, atol=2e-5)
-        np.testing.assert_allclose(c, color, atol=0.51)
-        np.testing.assert_allclose(w, conf, atol=1e-5)
+    cloud, rows = fast.cloud(), {key: row for row, key in enumerate(fast._index.keys())}
+    for voxel, (position, color, conf, _) in plain.voxels.items():
+        row = rows[pack(np.array([voxel]))[0]]
+        np.testing.assert_allclose(cloud.points[row], position, atol=2e-5)
+        np.testing.assert_allclose(cloud.colors[row], color, atol=0.51)
+        np.testing.assert_allclose(cloud.confidence[row], conf, atol=1e-5)
 
 
 def test_mean_is_weighted_by_confidence_and_order_of_batches_does_not_matter():

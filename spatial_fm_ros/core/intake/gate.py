@@ -166,4 +166,5 @@ def _corners(grey: Image) -> NDArray[np.float32]:
         return NO_CORNERS
     strength = cv2.cornerMinEigenVal(grey, 5)
     column, row = found[:, 0].astype(int).T
-    return found[strength[row, column] > MIN_CORNER_STRENGTH]
+    strong: NDArray[np.bool_] = strength[row, column] > MIN_CORNER_STRENGTH
+    return found[strong]

@@ -15,6 +15,7 @@ from spatial_fm_ros.core.geometry.rotations import (
     pose_from,
     rotation_angle,
 )
+from spatial_fm_ros.core.intake.stamps import StampWatch
 from spatial_fm_ros.core.types import Array, PoseSample
 
 #: A step is a jump when it departs from constant velocity by more than a vehicle can accelerate.
@@ -28,7 +29,7 @@ class PoseBuffer:
     """Poses of one body in one frame, the last `keep_s` seconds. Thread-safe.
 
     `jumps` counts steps no vehicle can make (a restarted odometry, a relocalisation); nothing is
-    interpolated across one.
+    interpolated across one. `dropped` counts poses left out for their stamps.
     """
 
     def __init__(self, max_gap_s: float, keep_s: float) -> None:
@@ -45,7 +46,8 @@ class PoseBuffer:
             self._poses: list[Array] = []
             self._jumped: list[bool] = []  # between the sample before and this one
             self.jumps = 0
-            self.too_old = 0
+            self.dropped = 0
+            self._watch = StampWatch(self._keep_ns)
 
     def __len__(self) -> int:
         return len(self._stamps)
@@ -57,7 +59,8 @@ class PoseBuffer:
             return self._stamps[-1] if self._stamps else None
 
     def add(self, sample: PoseSample) -> None:
-        """Keep a pose; it replaces one of the same stamp, and is dropped when older than the buffer.
+        """Keep a pose; it replaces one of the same stamp, and is dropped when its stamp is far
+        from all others (see StampWatch).
 
         Raises InputError when `odom_from_body` is not a rigid pose.
         """
@@ -69,9 +72,12 @@ class PoseBuffer:
             )
         pose = pose_from(nearest_rotation(pose[:3, :3]), pose[:3, 3])
         with self._lock:
-            if self._stamps and sample.stamp_ns < self._stamps[-1] - self._keep_ns:
-                self.too_old += 1
+            verdict = self._watch.judge(sample.stamp_ns, self._stamps[-1] if self._stamps else None)
+            if verdict == "drop":
+                self.dropped += 1
                 return
+            if verdict == "restart":
+                self._stamps, self._poses, self._jumped = [], [], []
             i = len(self._stamps)
             if self._stamps and sample.stamp_ns <= self._stamps[-1]:
                 i = bisect_left(self._stamps, sample.stamp_ns)

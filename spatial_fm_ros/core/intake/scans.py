@@ -7,6 +7,7 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Generic, Protocol, TypeVar
 
+from spatial_fm_ros.core.intake.stamps import StampWatch
 from spatial_fm_ros.core.types import ImuSample, LidarScan
 
 #: Memory of all kept scans together; 60 s of a dense LiDAR would take a gigabyte.
@@ -25,7 +26,8 @@ Sample = TypeVar("Sample", bound=Stamped)
 class TimeBuffer(Generic[Sample]):
     """Samples sorted by stamp: the last `keep_s` seconds, and no more than `max_bytes`. Thread-safe.
 
-    `dropped` counts samples that came too late to keep, or left early for lack of memory.
+    `dropped` counts samples left out for a stamp far from all others (see StampWatch), and those that left
+    early for lack of memory.
     """
 
     def __init__(self, keep_s: float, max_bytes: int, size_of: Callable[[Sample], int]) -> None:
@@ -43,6 +45,7 @@ class TimeBuffer(Generic[Sample]):
             self._samples: list[Sample] = []
             self._bytes = 0
             self.dropped = 0
+            self._watch = StampWatch(self._keep_ns)
 
     def __len__(self) -> int:
         return len(self._stamps)
@@ -57,9 +60,12 @@ class TimeBuffer(Generic[Sample]):
         """Keep a sample; one of the same stamp is replaced."""
         with self._lock:
             stamp_ns = sample.stamp_ns
-            if self._stamps and stamp_ns < self._stamps[-1] - self._keep_ns:
+            verdict = self._watch.judge(stamp_ns, self._stamps[-1] if self._stamps else None)
+            if verdict == "drop":
                 self.dropped += 1
                 return
+            if verdict == "restart":
+                self._stamps, self._samples, self._bytes = [], [], 0
             i = bisect_left(self._stamps, stamp_ns)
             if i < len(self._stamps) and self._stamps[i] == stamp_ns:
                 self._bytes -= self._size_of(self._samples[i])

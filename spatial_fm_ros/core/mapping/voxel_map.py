@@ -30,7 +30,7 @@ class VoxelMap:
     Each voxel keeps the mean position and colour of the points that fell into it, weighted by their
     confidence, and its own confidence: the plain mean of theirs. Since prediction confidence is the
     chance of a right depth, so is the voxel's; repeated looks at the same surface do not raise it,
-    for their errors are not independent. Memory: 32 bytes a voxel and 20 to 40 of index.
+    for their errors are not independent. Memory: 32 to 64 bytes a voxel and 20 to 40 of index.
 
     `refused` counts points with NaN or infinite values or out of range, `evicted` voxels that made
     room, `forgotten` voxels left behind.
