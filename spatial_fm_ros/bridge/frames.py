@@ -12,13 +12,13 @@ from typing import Any
 import yaml
 from rclpy.context import Context
 from rclpy.duration import Duration
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.time import Time
 from tf2_ros import Buffer, TransformBroadcaster, TransformException, TransformListener
 
 from spatial_fm_ros.bridge.decode import decode_transform, stamp_ns
 from spatial_fm_ros.bridge.encode import encode_transform
+from spatial_fm_ros.bridge.helper_node import HelperNode
 from spatial_fm_ros.core.errors import InputError
 from spatial_fm_ros.core.types import Array
 
@@ -26,22 +26,14 @@ from spatial_fm_ros.core.types import Array
 class TransformTree:
     """What /tf and /tf_static say, from a thread of its own. Frames without a leading slash."""
 
-    def __init__(self, name: str, context: Context, on_change: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, name: str, namespace: str, context: Context, on_change: Callable[[], None] | None = None
+    ) -> None:
         """`on_change` is called in the listener's thread after every /tf message."""
-        # __node on the command line would rename this helper node too; a node's own arguments win.
-        self.node = Node(
-            name,
-            context=context,
-            cli_args=["--ros-args", "-r", f"__node:={name}"],
-            enable_rosout=False,
-            start_parameter_services=False,
-        )
+        self._helper = HelperNode(name, namespace, context)
         self._buffer = Buffer(cache_time=Duration(seconds=60))
-        self._listener = _Listener(self._buffer, self.node, on_change)
-        self._executor = SingleThreadedExecutor(context=context)
-        self._executor.add_node(self.node)
-        self._thread = threading.Thread(target=self._spin, name=name, daemon=True)
-        self._thread.start()
+        self._listener = _Listener(self._buffer, self._helper.node, on_change)
+        self._helper.start()
 
     def lookup(self, parent: str, child: str, stamp: int | None = None) -> Array | None:
         """parent_from_child [4, 4] at a stamp (None: the latest), or None where TF does not reach."""
@@ -76,9 +68,7 @@ class TransformTree:
             self._buffer.set_transform_static(transform, "kept")
 
     def close(self) -> None:
-        self._executor.shutdown()
-        self._thread.join(timeout=2.0)
-        self.node.destroy_node()
+        self._helper.close()
 
     def _lookup(self, parent: str, child: str, stamp: int | None) -> tuple[int, Array] | None:
         when = Time() if stamp is None else Time(nanoseconds=stamp)
@@ -91,12 +81,6 @@ class TransformTree:
     def _tree(self) -> dict[str, dict[str, Any]]:
         tree = yaml.safe_load(self._buffer.all_frames_as_yaml())
         return tree if isinstance(tree, dict) else {}
-
-    def _spin(self) -> None:
-        try:
-            self._executor.spin()
-        except ExternalShutdownException:
-            return
 
 
 class _Listener(TransformListener):

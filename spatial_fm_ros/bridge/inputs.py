@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from nav_msgs.msg import Odometry
-from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu, PointCloud2
@@ -64,30 +63,27 @@ def _input_qos(role: str, config: RosConfig) -> QoSProfile:
 
 
 def subscribe(
-    node: Node,
-    wanted: InputTopic,
-    callback: Callable[[Any], None],
-    group: CallbackGroup,
-    on_incompatible: Callable[[str], None],
-    on_lost: Callable[[int], None],
+    node: Node, wanted: InputTopic, callback: Callable[[Any], None], on_lost: Callable[[int], None]
 ) -> Any:
-    """A subscription whose middleware events are heard where the middleware has them.
-
-    `on_incompatible` gets the QoS policy at fault, `on_lost` the number of messages lost.
+    """A subscription without middleware events, for each costs time in every wait; incompatible QoS is
+    seen in the graph. Only the large messages tell of losses: `on_lost` gets how many.
     """
 
-    def create(events: SubscriptionEventCallbacks) -> Any:
+    def create(**events: Any) -> Any:
         return node.create_subscription(
-            wanted.message, wanted.topic, callback, wanted.qos, callback_group=group, event_callbacks=events
+            wanted.message,
+            wanted.topic,
+            callback,
+            wanted.qos,
+            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False, **events),
         )
-
-    def incompatible(event: Any) -> None:
-        on_incompatible(str(getattr(event.last_policy_kind, "name", event.last_policy_kind)).lower())
 
     def lost(event: Any) -> None:
         on_lost(int(event.total_count_change))
 
+    if wanted.role not in ("image", "points"):
+        return create()
     try:
-        return create(SubscriptionEventCallbacks(incompatible_qos=incompatible, message_lost=lost))
-    except (TypeError, UnsupportedEventTypeError):  # Humble, or a middleware without one of the events
-        return create(SubscriptionEventCallbacks(incompatible_qos=incompatible))
+        return create(message_lost=lost)
+    except (TypeError, UnsupportedEventTypeError):  # Humble, or a middleware without that event
+        return create()

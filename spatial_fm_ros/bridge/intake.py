@@ -6,9 +6,9 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 
 from spatial_fm_ros.bridge.calibration import Calibration, CalibrationPending
@@ -23,6 +23,7 @@ from spatial_fm_ros.bridge.decode import (
     stamp_ns,
 )
 from spatial_fm_ros.bridge.health import InputHealth
+from spatial_fm_ros.bridge.helper_node import HelperNode
 from spatial_fm_ros.bridge.inputs import InputTopic, expected_inputs, is_compressed, subscribe
 from spatial_fm_ros.bridge.pose_feed import PoseFeed
 from spatial_fm_ros.core.config import RosConfig
@@ -32,7 +33,7 @@ from spatial_fm_ros.core.types import Frame
 
 
 class Intake:
-    """Feeds a pipeline from topics between `open` and `close`."""
+    """Feeds a pipeline from topics between `open` and `close`, in one thread of its own."""
 
     def __init__(
         self,
@@ -59,9 +60,7 @@ class Intake:
             bool(config.camera_info_topic), config.missing_after_s, config.image_rectified
         )
         self._decode = decode_compressed_image if is_compressed(config) else decode_image
-        # One group: the pipeline's intake is one thread's work. Slow services live elsewhere.
-        self._group = MutuallyExclusiveCallbackGroup()
-        self._subscriptions: list[Any] = []
+        self._helper: HelperNode | None = None
         self.inputs: list[InputTopic] = []
 
     def open(self) -> None:
@@ -73,15 +72,23 @@ class Intake:
             "odometry": self._odometry,
             "imu": self._imu,
         }
-        self.inputs = expected_inputs(self._node, self._config)
+        name = f"{self._node.get_name()}_inputs"
+        self._helper = HelperNode(name, self._node.get_namespace(), self._node.context)
+        self.inputs = expected_inputs(self._helper.node, self._config)
         for wanted in self.inputs:
             self._health.expect(wanted.role, wanted.topic)
-            self._subscriptions.append(self._subscribe(wanted, handlers[wanted.role]))
+            subscribe(
+                self._helper.node,
+                wanted,
+                self._guarded(wanted.role, handlers[wanted.role]),
+                on_lost=partial(self._health.lost, wanted.role),
+            )
+        self._helper.start()
 
     def close(self) -> None:
-        for subscription in self._subscriptions:
-            self._node.destroy_subscription(subscription)
-        self._subscriptions.clear()
+        if self._helper is not None:
+            self._helper.close()
+            self._helper = None
         self.inputs = []
         self._health.forget()
 
@@ -159,19 +166,3 @@ class Intake:
             self.bad(role, error)
         except Exception as error:  # the node outlives a defect in the handling of one message
             self.bad(role, error)
-
-    def _subscribe(self, wanted: InputTopic, handler: Callable[[Any], None]) -> Any:
-        def incompatible(policy: str) -> None:
-            self._node.get_logger().warning(
-                f"Input '{wanted.role}': a publisher of {wanted.topic} offers incompatible QoS ({policy}); "
-                "nothing will come from it. /diagnostics and check_topics name it."
-            )
-
-        return subscribe(
-            self._node,
-            wanted,
-            self._guarded(wanted.role, handler),
-            self._group,
-            on_incompatible=incompatible,
-            on_lost=lambda count: self._health.lost(wanted.role, count),
-        )

@@ -26,7 +26,6 @@ from spatial_fm_ros.core.config import RosConfig
 from spatial_fm_ros.core.pipeline import Pipeline
 from spatial_fm_ros.core.types import PosedKeyframe, ScaleState, Update
 
-
 #: Stamps further from the node's clock than this belong to another clock (a bag played without /clock).
 MAX_LATENCY_S = 3600.0
 

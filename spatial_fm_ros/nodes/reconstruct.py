@@ -42,7 +42,7 @@ class Reconstruct(LifecycleNode):
         self.health = InputHealth()
         self._settings = Parameters(self, lambda: self.session is not None, self._on_parameters)
         self.config = self._settings.config()
-        self._tree = TransformTree(f"{self.get_name()}_tf", self.context, self._on_tf)
+        self._tree = TransformTree(f"{self.get_name()}_tf", self.get_namespace(), self.context, self._on_tf)
         self._status = self.create_publisher(ReconstructionStatus, "~/status", qos.latched_output())
         self._diagnostics = Diagnostics(self, HealthReport(self).tasks())
         self._service_face = Services(self, lambda: self.session)
