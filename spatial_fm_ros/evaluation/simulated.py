@@ -39,9 +39,7 @@ def score_against(
     """
     stamps = estimate.stamps_ns
     errors = evaluate_trajectory(estimate, StampedPoses(stamps, truth.world_from_cameras(stamps), "the truth"))
-    pairs = [
-        DepthPair(str(s.stamp_ns), s.depth, truth.depth(s.stamp_ns, s.camera), s.confidence) for s in samples
-    ]
+    pairs = [DepthPair(str(s.stamp_ns), s.depth, truth.depth(s.stamp_ns, s.camera), s.confidence) for s in samples]
     points = errors.se3.truth_from_estimate.apply(_some(cloud).points)
     distance = truth.distance_to_surface(points)
     visible = truth.visible_points(SURFACE_POINTS, [int(s) for s in stamps])

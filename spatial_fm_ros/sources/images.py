@@ -42,7 +42,8 @@ def load_image(path: Path) -> Image:
         raise InputError(f"The image {path.name} cannot be read: {error}.") from error
     if image is None:
         raise InputError(f"The file {path.name} holds no image that OpenCV can decode.")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+    rgb: Image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return rgb
 
 
 def stamps_from_names(names: list[str]) -> list[int] | None:
@@ -165,7 +166,7 @@ class Video(Source):
             if not skipped and (index - int(np.ceil(self.options.start_s * self._rate))) % self.options.every == 0:
                 ok, image = self._capture.retrieve()
                 if ok and image is not None:
-                    rgb: Image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)  # type: ignore[assignment]
+                    rgb: Image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
                     height, width = rgb.shape[:2]
                     yield Frame(stamp, rgb, self.options.camera_for(width, height, None))
                 else:

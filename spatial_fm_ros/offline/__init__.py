@@ -1,0 +1,1 @@
+"""Recordings to maps without ROS: the same pipeline as the live node, fed from files."""

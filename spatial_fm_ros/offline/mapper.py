@@ -1,0 +1,175 @@
+"""One recording to one map: reads, feeds the pipeline with back-pressure, writes everything at the end."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from spatial_fm_ros.core.config import Config
+from spatial_fm_ros.core.errors import InputError, OutputError
+from spatial_fm_ros.core.models.base import SpatialModel
+from spatial_fm_ros.core.pipeline import Pipeline
+from spatial_fm_ros.core.types import Frame, ImuSample, LidarScan, PoseSample, Update
+from spatial_fm_ros.evaluation.depth_files import DepthWriter
+from spatial_fm_ros.offline.progress import RunProgress
+from spatial_fm_ros.offline.record import RunRecord
+from spatial_fm_ros.offline.results import RunTimes, write_results
+from spatial_fm_ros.sources.base import Sample, Source
+from spatial_fm_ros.sources.prefetch import prefetch
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """How a run ended. interrupted: Ctrl-C; what was there then is written."""
+
+    folder: Path
+    interrupted: bool
+    report: dict[str, Any]
+
+
+def map_recording(
+    source: Source,
+    folder: Path,
+    config: Config,
+    console: Console,
+    model: SpatialModel | None = None,
+) -> RunSummary:
+    """Map `source` into the prepared `folder`.
+
+    Raises ModelError when the model cannot be loaded, InputError when the recording gave no frame,
+    OutputError when results cannot be written (what is written already stays).
+    """
+    pipeline = Pipeline(config, model)
+    with console.status("loading the model"):
+        pipeline.load()
+    run = _Run(source, folder, config, console, pipeline)
+    with stop_on_interrupt() as stop:
+        times = run.feed(stop)
+    if not run.record.frame_stamps:
+        raise InputError(f"The {source.kind} {source.path} gave no image. {' '.join(source.summary())}".strip())
+    report = run.write(times, interrupted=stop.is_set())
+    return RunSummary(folder, stop.is_set(), report)
+
+
+class _Run:
+    """The state of one run."""
+
+    def __init__(self, source: Source, folder: Path, config: Config, console: Console, pipeline: Pipeline) -> None:
+        self.source = source
+        self.folder = folder
+        self.config = config
+        self.console = console
+        self.pipeline = pipeline
+        self.record = RunRecord(confident=config.map.min_confidence)
+        self.depth = DepthWriter(folder / "depth")
+        self.notes: list[str] = []
+        self._pose_offset_ns = round(config.intake.pose_time_offset_s * 1e9)
+        self._use_poses = config.ros.pose_source != "none" and source.rig.body_from_camera is not None
+
+    def feed(self, stop: threading.Event) -> RunTimes:
+        """Everything the source gives, then the last window; ends early when `stop` is set."""
+        self.pipeline.set_rig(self.source.rig)
+        started, cpu = time.perf_counter(), time.process_time()
+        with (
+            RunProgress(self.console, "mapping", self.source.length) as progress,
+            closing(prefetch(self.source)) as samples,  # type: ignore[type-var]
+        ):
+            try:
+                for sample in samples:
+                    if stop.is_set():
+                        break
+                    self._take(sample)
+                    if isinstance(sample, Frame):
+                        progress.advance()
+                    while self.pipeline.ready() and not stop.is_set():
+                        self._updated(self.pipeline.step(), progress)
+                if not stop.is_set():
+                    progress.status("last window")
+                    self._updated(self.pipeline.finish(), progress)
+            except OutputError as error:
+                # The map so far is in memory: write what still fits rather than lose it.
+                self.notes.append(f"Mapping ended early: {error}")
+                self.console.print(f"[yellow]{error}[/]", highlight=False)
+        if stop.is_set():
+            self.notes.append("The run was interrupted; this is the map up to then.")
+        return RunTimes(mapping_s=time.perf_counter() - started, cpu_s=time.process_time() - cpu)
+
+    def _take(self, sample: Sample) -> None:
+        """Hand one sample to the pipeline; what it refuses is counted."""
+        try:
+            if isinstance(sample, Frame):
+                self.pipeline.offer(sample)
+                self.record.frame_stamps.append(sample.stamp_ns)
+            elif isinstance(sample, PoseSample):
+                if self._use_poses:
+                    self.pipeline.add_pose(sample)
+                    self.record.add_pose(replace(sample, stamp_ns=sample.stamp_ns + self._pose_offset_ns))
+            elif isinstance(sample, LidarScan):
+                self.pipeline.add_scan(sample)
+                self.record.scans += 1
+            elif isinstance(sample, ImuSample):
+                self.pipeline.add_imu(sample)
+                self.record.imu_samples += 1
+        except InputError as error:
+            self.record.bad_samples[f"{type(sample).__name__}: {error}"] += 1
+
+    def _updated(self, update: Update | None, progress: RunProgress) -> None:
+        if update is None:
+            return
+        self.record.add_update(update)
+        if update.rescaled_by != 1.0:
+            self.depth.rescale(update.submap, update.rescaled_by)
+        for keyframe in update.keyframes:
+            self.depth.add(keyframe)
+        stats = self.pipeline.stats
+        maps = f", {stats.submaps} maps" if stats.submaps > 1 else ""
+        progress.status(f"{stats.keyframes} keyframes{maps}, scale {update.scale.state.value}")
+
+    def write(self, times: RunTimes, interrupted: bool) -> dict[str, Any]:
+        """All results; returns the report."""
+        with self.console.status("writing the results") as status:
+
+            def show(words: str) -> None:
+                status.update(words)
+
+            return write_results(
+                self.folder, self.source, self.pipeline, self.record, self.depth, times, self.notes, interrupted, show
+            )
+
+
+@contextmanager
+def stop_on_interrupt() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C (or SIGTERM) sets; the second one interrupts as usual.
+
+    A flag instead of an exception: a window is never left half integrated. Outside the main thread
+    signals stay as they are.
+    """
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    kinds = (signal.SIGINT, signal.SIGTERM)
+    before: dict[signal.Signals, Any] = {kind: signal.getsignal(kind) for kind in kinds}
+
+    def restore() -> None:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+
+    def handle(number: int, frame: object) -> None:
+        stop.set()
+        restore()
+
+    for kind in kinds:
+        signal.signal(kind, handle)
+    try:
+        yield stop
+    finally:
+        restore()

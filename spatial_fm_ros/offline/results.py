@@ -1,0 +1,182 @@
+"""Writes what a run found: trajectories, maps, depth, pictures, reports."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spatial_fm_ros.core.align.submap import Trajectory
+from spatial_fm_ros.core.config_files import flatten
+from spatial_fm_ros.core.errors import OutputError
+from spatial_fm_ros.core.mapping.export import write_ply
+from spatial_fm_ros.core.pipeline import Pipeline
+from spatial_fm_ros.core.types import Image, PointCloud, ScaleState
+from spatial_fm_ros.evaluation.depth_files import DepthWriter
+from spatial_fm_ros.evaluation.plots import image_png
+from spatial_fm_ros.evaluation.render import map_views
+from spatial_fm_ros.evaluation.tum import write_tum
+from spatial_fm_ros.offline.record import RunRecord
+from spatial_fm_ros.offline.report import command_line, machine, versions, write_html, write_json
+from spatial_fm_ros.offline.trajectories import ordered, pose_every_frame, write_trajectories
+from spatial_fm_ros.sources.base import Source
+
+
+@dataclass(frozen=True)
+class RunTimes:
+    """Wall-clock and CPU seconds from the first sample to the last window."""
+
+    mapping_s: float
+    cpu_s: float
+
+
+def write_results(
+    folder: Path,
+    source: Source,
+    pipeline: Pipeline,
+    record: RunRecord,
+    depth: DepthWriter,
+    times: RunTimes,
+    notes: list[str],
+    interrupted: bool,
+    show: Callable[[str], None],
+) -> dict[str, Any]:
+    """Everything into `folder`; returns the report. The smallest and most wanted files come first.
+
+    Raises OutputError at the first file that cannot be written.
+    """
+    started = time.perf_counter()
+    trajectories = ordered(pipeline.trajectories())
+    metric = record.metric_submaps()
+    files = write_trajectories(folder, trajectories)
+    every = None
+    if trajectories and trajectories[0].submap in metric:
+        gap = pipeline.config.intake.pose_max_gap_s
+        every = pose_every_frame(record, trajectories[0], source.rig.body_from_camera, gap)
+    if every is not None:
+        write_tum(folder / "trajectory_all.tum", every.stamps_ns, every.poses)
+        files.append("trajectory_all.tum")
+    clouds = _write_maps(folder, pipeline, trajectories, metric, show)
+    files += list(clouds)
+    for share in depth.close(metric):
+        show(f"writing depth images, {100 * share:.0f} %")
+    show("drawing the map")
+    largest = next(iter(clouds.values()), PointCloud.empty())
+    views = _write_views(folder, largest, trajectories, pipeline.config.map.voxel_size)
+    show("writing the report")
+    report = _report(source, pipeline, record, trajectories, times, [*notes, *_notes(source, record)], interrupted)
+    report["counts"]["map_points"] = int(sum(len(cloud) for cloud in clouds.values()))
+    report["counts"]["depth_images"] = depth.count
+    report["files"] = [*files, "depth/index.json", *(f"views/{name}.png" for name in views), "report.html"]
+    report["timing"]["writing_s"] = time.perf_counter() - started
+    write_json(folder / "report.json", report)
+    write_html(folder / "report.html", report, record, trajectories, views)
+    return report
+
+
+def _write_maps(
+    folder: Path, pipeline: Pipeline, trajectories: list[Trajectory], metric: set[int], show: Callable[[str], None]
+) -> dict[str, PointCloud]:
+    """map.ply of the largest map, map_1.ply ... of the others: maps of different gauges are never mixed."""
+    clouds = {}
+    for number, trajectory in enumerate(trajectories):
+        name = "map.ply" if number == 0 else f"map_{number}.ply"
+        show(f"writing {name}")
+        cloud = pipeline.map_cloud(trajectory.submap)
+        words = "metres" if trajectory.submap in metric else "world units of unknown size (scale not metric)"
+        write_ply(folder / name, cloud, f"lengths are {words}")
+        clouds[name] = cloud
+    return clouds
+
+
+def _write_views(
+    folder: Path, cloud: PointCloud, trajectories: list[Trajectory], voxel_size: float
+) -> dict[str, Image]:
+    if not trajectories:
+        return {}
+    views = map_views(cloud, trajectories[0].world_from_camera, voxel_size)
+    for name, picture in views.items():
+        try:
+            (folder / "views").mkdir(exist_ok=True)
+            (folder / "views" / f"{name}.png").write_bytes(image_png(picture))
+        except OSError as error:
+            raise OutputError(f"The picture {name}.png cannot be written: {error.strerror or error}.") from error
+    return views
+
+
+def _notes(source: Source, record: RunRecord) -> list[str]:
+    notes = list(source.summary())
+    notes += [f"Refused {count} times: {reason}" for reason, count in record.bad_samples.most_common()]
+    if len(record.frame_stamps) == 1:
+        notes.append("Only one image came; a map needs at least two from different places.")
+    return list(dict.fromkeys(notes))
+
+
+def coverage(trajectory: Trajectory | None, frame_stamps: list[int]) -> float:
+    """Share of the recording's time that lies between the first and last keyframe of a map."""
+    span = max(frame_stamps) - min(frame_stamps)
+    if trajectory is None or span <= 0:
+        return 0.0
+    return float((int(trajectory.stamps_ns.max()) - int(trajectory.stamps_ns.min())) / span)
+
+
+def _report(
+    source: Source,
+    pipeline: Pipeline,
+    record: RunRecord,
+    trajectories: list[Trajectory],
+    times: RunTimes,
+    notes: list[str],
+    interrupted: bool,
+) -> dict[str, Any]:
+    stats = pipeline.stats
+    largest = trajectories[0] if trajectories else None
+    rejected = dict(stats.rejected)
+    if rejected.get("stale", 0) > 0.02 * stats.frames:
+        notes.append(
+            f"{rejected['stale']} images go back in time and were left out: a looped or restarted recording? "
+            "Map its parts one by one with --start and --stop."
+        )
+    rows = [row for row in record.windows if largest is not None and row.submap == largest.submap]
+    scale = rows[-1].scale if rows else pipeline.scale
+    if largest is None:
+        notes.append("No window could be posed: see the windows' notes in report.json.")
+    elif scale.state is not ScaleState.METRIC:
+        notes.append(f"Lengths are not metres: the scale is {scale.state.value} ({scale.reason}).")
+    seams = [row.seam for row in record.windows if row.seam is not None]
+    accepted = [seam.residual for seam in seams if seam.accepted]
+    posed = sum(len(t.stamps_ns) for t in trajectories)
+    first, last = min(record.frame_stamps), max(record.frame_stamps)
+    return {
+        "input": {"name": source.path.name, "kind": source.kind, "first_stamp_ns": first, "last_stamp_ns": last,
+                  "span_s": (last - first) / 1e9},
+        "command": command_line(),
+        "interrupted": interrupted,
+        "counts": {
+            "frames": stats.frames, "keyframes": stats.keyframes, "rejected": rejected, "windows": stats.windows,
+            "failed_windows": stats.failed_windows, "thinned": pipeline.thinned, "maps": len(trajectories),
+            "keyframes_posed": posed, "keyframes_largest": len(largest.stamps_ns) if largest is not None else 0,
+            "poses": len(record.poses), "pose_jumps": pipeline.pose_jumps, "scans": record.scans,
+            "imu_samples": record.imu_samples,
+            "skipped": {**source.bad, **record.bad_samples},
+        },
+        "coverage": coverage(largest, record.frame_stamps),
+        "scale": {"state": scale.state.value, "value": scale.value, "sigma": scale.sigma,
+                  "observers": list(scale.observers), "rejected": list(scale.rejected), "reason": scale.reason},
+        "seams": {"count": len(seams), "accepted": len(accepted),
+                  "median_residual": float(np.median(accepted)) if accepted else None,
+                  "max_residual": float(np.max(accepted)) if accepted else None},
+        "timing": {"mapping_s": times.mapping_s, "cpu_s": times.cpu_s,
+                   "keyframes_per_s": stats.keyframes / max(times.mapping_s, 1e-9),
+                   "frames_per_s": stats.frames / max(times.mapping_s, 1e-9),
+                   "window_mean_s": stats.window_time_mean_s, "window_p95_s": stats.window_time_p95_s},
+        "notes": notes,
+        "windows": [row.as_dict() for row in record.windows],
+        "machine": machine(),
+        "versions": versions(),
+        "config": flatten(pipeline.config),
+    }  # fmt: skip
