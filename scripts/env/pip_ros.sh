@@ -125,5 +125,5 @@ enter_ros() {
   export AMENT_PREFIX_PATH=$install:$ros
   export RMW_IMPLEMENTATION=${RMW_IMPLEMENTATION:-rmw_fastrtps_cpp}
   export ROS_AUTOMATIC_DISCOVERY_RANGE=${ROS_AUTOMATIC_DISCOVERY_RANGE:-LOCALHOST}
-  export FASTRTPS_DEFAULT_PROFILES_FILE=${FASTRTPS_DEFAULT_PROFILES_FILE:-$install/share/spatial_fm_ros/config/fastdds.xml}
+  use_large_messages "$install/share/spatial_fm_ros/config"
 }

@@ -98,3 +98,15 @@ clean_all() {
   done
   rm -rf "$cache/build" "$cache/tools" "$cache/logs" "$cache/lock"
 }
+
+# use_large_messages FOLDER: the Fast DDS profile that fits this machine's shared memory, unless one is set.
+use_large_messages() {
+  local free
+  [ -z "${FASTRTPS_DEFAULT_PROFILES_FILE:-}" ] || return 0
+  export FASTRTPS_DEFAULT_PROFILES_FILE=$1/fastdds.xml
+  free=$(free_megabytes /dev/shm 2>/dev/null || echo 0)
+  if [ "${free:-0}" -lt 1000 ]; then
+    export FASTRTPS_DEFAULT_PROFILES_FILE=$1/fastdds_small.xml
+    say "/dev/shm has only ${free:-0} MB free, large images and clouds may be lost; give a container --shm-size=1g"
+  fi
+}

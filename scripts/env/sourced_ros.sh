@@ -75,5 +75,5 @@ enter_ros() {
   # shellcheck disable=SC1091
   source "$workspace/install/local_setup.bash"
   set -u
-  export FASTRTPS_DEFAULT_PROFILES_FILE=${FASTRTPS_DEFAULT_PROFILES_FILE:-$install/share/spatial_fm_ros/config/fastdds.xml}
+  use_large_messages "$install/share/spatial_fm_ros/config"
 }
