@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spatial_fm_ros.core.config import Config, MapConfig
@@ -52,6 +52,7 @@ def test_written_files_are_read_back(tmp_path, ros):
     assert load_config([write(tmp_path / "c.yaml", to_yaml(config, ros))]) == config
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.floats(1e-4, 1e300, allow_nan=False))
 def test_every_float_survives(value):
     text = to_yaml(replace(Config(), map=replace(MapConfig(), voxel_size=value)))

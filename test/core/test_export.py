@@ -186,7 +186,7 @@ def test_what_is_no_cloud_is_refused(tmp_path):
         read_pcd(compressed)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(st.data())
 def test_damaged_files_never_raise_anything_else(tmp_path_factory, data):
     suffix = data.draw(st.sampled_from(FORMATS))

@@ -41,7 +41,7 @@ def test_interpolation_is_exact_between_neighbours():
     assert buffer.latest_ns is None and buffer.at(0) is None
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(st.permutations(range(0, 300, 20)))
 def test_order_of_arrival_does_not_matter(stamps):
     buffer, sorted_buffer = PoseBuffer(0.5, 60.0), PoseBuffer(0.5, 60.0)

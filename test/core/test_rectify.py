@@ -3,6 +3,8 @@
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from spatial_fm_ros.core.errors import InputError
 from spatial_fm_ros.core.geometry.cameras import distort, distortion_limit, pinhole_rays, project
@@ -26,31 +28,19 @@ def frame(image, camera=None):
     return Frame(0, image, camera)
 
 
-def radial_twin(camera, xy):
-    """The distortion formulas of OpenCV's documentation, written out."""
-    x, y = xy[..., 0], xy[..., 1]
-    if camera.distortion_model == "equidistant":
-        r = np.hypot(x, y)
-        theta = np.arctan(r)
-        k = camera.distortion
-        mapped = theta * (1 + sum(c * theta ** (2 * i + 2) for i, c in enumerate(k)))
-        return xy * (mapped / np.where(r > 0, r, 1))[..., None]
-    k1, k2, p1, p2, k3, k4, k5, k6 = (*camera.distortion, *[0.0] * 8)[:8]
-    r2 = x * x + y * y
-    radial = (1 + r2 * (k1 + r2 * (k2 + r2 * k3))) / (1 + r2 * (k4 + r2 * (k5 + r2 * k6)))
-    return np.stack(
-        [
-            x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x),
-            y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y,
-        ],
-        axis=-1,
-    )
+def opencv_twin(camera, xy):
+    """The same by OpenCV."""
+    rays = np.concatenate([xy.reshape(-1, 2), np.ones((xy.size // 2, 1))], axis=1)[:, None]
+    project_points = cv2.fisheye.projectPoints if camera.distortion_model == "equidistant" else cv2.projectPoints
+    pixels, _ = project_points(rays, np.zeros(3), np.zeros(3), np.eye(3), np.array(camera.distortion))
+    return pixels.reshape(xy.shape)
 
 
 @by_name
-def test_distortion_equals_the_written_out_formula(camera):
-    xy = np.random.default_rng(0).uniform(-0.5, 0.5, (200, 2))
-    np.testing.assert_allclose(distort(camera, xy), radial_twin(camera, xy), atol=1e-12)
+def test_distortion_equals_opencv(camera):
+    xy = np.random.default_rng(0).uniform(-0.8, 0.8, (200, 2))
+    xy[0] = 0.0
+    np.testing.assert_allclose(distort(camera, xy), opencv_twin(camera, xy), atol=1e-12)
 
 
 @by_name
@@ -110,7 +100,7 @@ def test_remap_equals_the_plain_resampling(camera):
     image = cv2.GaussianBlur(rng.integers(0, 256, (480, 640, 3), dtype=np.uint8), (0, 0), 3)
     got, pinhole = Rectifier(640).rectify(frame(image, camera))
     xy = pinhole_rays(pinhole.K, 640, 480)[..., :2]
-    source = radial_twin(camera, xy) @ camera.K[:2, :2].T + camera.K[:2, 2]
+    source = opencv_twin(camera, xy) @ camera.K[:2, :2].T + camera.K[:2, 2]
     x0, y0 = np.clip(np.floor(source).astype(int), 0, (638, 478)).transpose(2, 0, 1)
     fx, fy = (source - np.stack([x0, y0], -1)).transpose(2, 0, 1)[..., None]
     img = image.astype(float)
@@ -118,6 +108,24 @@ def test_remap_equals_the_plain_resampling(camera):
         img[y0 + 1, x0] * (1 - fx) + img[y0 + 1, x0 + 1] * fx
     ) * fy
     assert np.abs(got - twin).max() <= 2  # fixed-point weights of cv2.remap
+
+
+mild = st.floats(-0.01, 0.01)
+lenses = st.one_of(
+    st.tuples(st.just("plumb_bob"), st.tuples(st.floats(-0.35, 0.25), st.floats(-0.1, 0.15), mild, mild)),
+    st.tuples(st.just("equidistant"), st.tuples(st.floats(-0.05, 0.05), mild, mild, mild)),
+)
+
+
+@settings(deadline=None, max_examples=40)
+@given(lenses, st.floats(0.4, 2.0), st.floats(-20, 20), st.booleans())
+def test_any_ordinary_lens_gives_a_full_image(lens, focal, shift, portrait):
+    width, height = (480, 640) if portrait else (640, 480)
+    camera = Camera(width, height, K(focal * 640, width, height, (shift, -shift)), *lens)
+    pinhole = virtual_pinhole(camera)
+    pixels = project(camera, pinhole_rays(pinhole.K, width, height))
+    assert (pixels >= -1e-6).all() and (pixels <= np.array([width - 1, height - 1]) + 1e-6).all()
+    assert 0.5 < pinhole.K[0, 0] / camera.K[0, 0] < 2.0
 
 
 def test_pinhole_is_only_resized():

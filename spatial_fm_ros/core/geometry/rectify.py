@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spatial_fm_ros.core.errors import InputError
-from spatial_fm_ros.core.geometry.cameras import distort, distortion_limit, pinhole_rays
+from spatial_fm_ros.core.geometry.cameras import distort, distortion_limit, pinhole_rays, pixel_grid
 from spatial_fm_ros.core.types import Array, Camera, Frame, Image
 
 #: Widest view of a virtual pinhole. A pinhole spends most pixels of a wider view on its rim.
@@ -89,8 +89,9 @@ def virtual_pinhole(camera: Camera) -> Camera:
     when no factor in FOCAL_FACTORS does, which no real lens needs.
     """
     width, height = camera.width, camera.height
-    rim = pinhole_rays(camera.K, width, height)[..., :2]
-    rim = np.concatenate([rim[0], rim[-1], rim[:, 0], rim[:, -1]])
+    grid = pixel_grid(width, height)
+    rim = np.concatenate([grid[0], grid[-1], grid[:, 0], grid[:, -1]]) - camera.K[:2, 2]
+    rim = rim @ np.linalg.inv(camera.K[:2, :2]).T
     limit = distortion_limit(camera)
 
     def inside(factor: float) -> bool:
