@@ -13,14 +13,16 @@ cuda='^(nvidia-|cuda-)'
 torch='^torch=='
 parts=(run.cuda run.torch run.rest test build)
 
+is_complete() {
+  local part
+  for part in "${parts[@]}"; do [ -e "$prefix/done.$part" ] || return 1; done
+}
+
 prepare_ros() {
-  local part complete=1
-  for part in "${parts[@]}"; do [ -e "$prefix/done.$part" ] || complete=; done
-  if [ -z "$complete" ]; then
-    hold_lock "$cache/lock" "installing Python packages"
-    install_all
-    release_lock
-  fi
+  if is_complete; then return; fi
+  hold_lock "$cache/lock" "installing Python packages"
+  is_complete || install_all
+  release_lock
 }
 
 install_all() {
