@@ -89,9 +89,7 @@ class Calibration:
 
 def _remark(apart_ns: int, frame: str, info_frame: str) -> str:
     if apart_ns > _APART_NS:
-        return (
-            f"The newest CameraInfo is {apart_ns / 1e9:.1f} s from the image's stamp; is it of this camera?"
-        )
+        return f"The newest CameraInfo is {apart_ns / 1e9:.1f} s from the image's stamp; is it of this camera?"
     if info_frame and info_frame != frame:
         return f"The image is in frame '{frame}', its CameraInfo in '{info_frame}'; is it of this camera?"
     return ""

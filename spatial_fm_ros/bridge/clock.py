@@ -45,7 +45,5 @@ class StampWatch:
 
 def on_clock_jump_back(node: Node, callback: Callable[[], None]) -> JumpHandle:
     """Call `callback` when the node's (simulated) clock jumps back. Keep the handle."""
-    threshold = JumpThreshold(
-        min_forward=None, min_backward=Duration(nanoseconds=-JUMP_NS), on_clock_change=False
-    )
+    threshold = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-JUMP_NS), on_clock_change=False)
     return node.get_clock().create_jump_callback(threshold, post_callback=lambda _jump: callback())

@@ -13,9 +13,7 @@ from spatial_fm_ros.core.types import DISTORTION_MODELS, Camera
 _ALIASES = {"": "none", "fisheye": "equidistant", "kannala_brandt": "equidistant", "radtan": "plumb_bob"}
 
 
-def decode_camera_info(
-    msg: Any, image_size: tuple[int, int] | None = None, rectified: bool = False
-) -> Camera | None:
+def decode_camera_info(msg: Any, image_size: tuple[int, int] | None = None, rectified: bool = False) -> Camera | None:
     """Intrinsics of the images that come with `msg`; None where they are unknown (K all zero).
 
     `image_size` (width, height) of the image it came with is checked against it. With `rectified`
@@ -91,9 +89,7 @@ def _binned(camera: Camera, msg: Any) -> Camera:
         return camera
     width, height = camera.width // x, camera.height // y
     if width == 0 or height == 0:
-        raise InputError(
-            f"CameraInfo's binning {x}x{y} leaves nothing of {camera.width}x{camera.height} pixels."
-        )
+        raise InputError(f"CameraInfo's binning {x}x{y} leaves nothing of {camera.width}x{camera.height} pixels.")
     # Binning whole blocks; what does not fill a block at the right or lower edge is not read out.
     whole = Camera(width * x, height * y, camera.K, camera.distortion_model, camera.distortion)
     return whole.resized(width, height)

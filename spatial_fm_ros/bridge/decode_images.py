@@ -92,9 +92,7 @@ def decode_image(msg: Any) -> Image:
         )
         raise InputError(f"Unknown image encoding '{encoding[:40]}': {hint}.")
     if layout.code in (cv2.COLOR_YUV2RGB_UYVY, cv2.COLOR_YUV2RGB_YUYV) and width % 2:
-        raise InputError(
-            f"Encoding '{encoding}' stores pixels in pairs and needs an even width, got {width}."
-        )
+        raise InputError(f"Encoding '{encoding}' stores pixels in pairs and needs an even width, got {width}.")
     pixels = _rows(data, height, step, width * layout.channels * layout.bytes_per_channel, encoding)
     if layout.bytes_per_channel == 2:
         order = ">u2" if msg.is_bigendian else "<u2"
@@ -126,9 +124,7 @@ def decode_compressed_image(msg: Any) -> Image:
     try:
         pixels = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
-        raise InputError(
-            f"A compressed image of {data.size} bytes cannot be decoded: {error.err}."
-        ) from error
+        raise InputError(f"A compressed image of {data.size} bytes cannot be decoded: {error.err}.") from error
     if pixels is None:
         raise InputError(
             f"A compressed image of {data.size} bytes (format '{str(msg.format)[:60]}') is no readable "
@@ -154,9 +150,7 @@ def _check_length(size: int, rows: int, step: int, row: int, encoding: str) -> N
     if least <= size <= full:
         return
     what = "Truncated" if size < least else "Over-long"
-    raise InputError(
-        f"{what} image: {rows} rows of step {step} in encoding '{encoding}' are {full} bytes, got {size}."
-    )
+    raise InputError(f"{what} image: {rows} rows of step {step} in encoding '{encoding}' are {full} bytes, got {size}.")
 
 
 def _decode_planar(encoding: str, width: int, height: int, step: int, data: NDArray[np.uint8]) -> Image:
@@ -171,10 +165,6 @@ def _check_complete(data: NDArray[np.uint8]) -> None:
     """Decoders fill the missing part of a cut picture with grey and say nothing, so its end is looked at."""
     head, tail = data[:8].tobytes(), data[-4096:].tobytes().rstrip(b"\0")
     if head.startswith(b"\xff\xd8") and b"\xff\xd9" not in tail[-64:]:
-        raise InputError(
-            f"Truncated JPEG: {data.size} bytes without an end marker; check the link and the driver."
-        )
+        raise InputError(f"Truncated JPEG: {data.size} bytes without an end marker; check the link and the driver.")
     if head == b"\x89PNG\r\n\x1a\n" and b"IEND" not in tail[-64:]:
-        raise InputError(
-            f"Truncated PNG: {data.size} bytes without an end chunk; check the link and the driver."
-        )
+        raise InputError(f"Truncated PNG: {data.size} bytes without an end chunk; check the link and the driver.")

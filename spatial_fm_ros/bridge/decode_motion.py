@@ -18,9 +18,7 @@ def stamp_ns(header: Any) -> int:
     """The header's stamp in int nanoseconds. Raises InputError where the nanosecond part is no such."""
     sec, nanosec = int(header.stamp.sec), int(header.stamp.nanosec)
     if not 0 <= nanosec < 1_000_000_000:
-        raise InputError(
-            f"A stamp's nanoseconds lie in 0..999999999, got {nanosec}; check the driver's clock."
-        )
+        raise InputError(f"A stamp's nanoseconds lie in 0..999999999, got {nanosec}; check the driver's clock.")
     return sec * 1_000_000_000 + nanosec
 
 
@@ -56,9 +54,7 @@ def decode_imu(msg: Any) -> ImuSample:
     """
     for name in ("angular_velocity", "linear_acceleration"):
         if float(getattr(msg, f"{name}_covariance")[0]) == -1.0:
-            raise InputError(
-                f"The IMU says it does not measure {name} (covariance[0] is -1); use another topic."
-            )
+            raise InputError(f"The IMU says it does not measure {name} (covariance[0] is -1); use another topic.")
     return ImuSample(
         stamp_ns=stamp_ns(msg.header),
         angular_velocity=_vector(msg.angular_velocity, "An angular velocity"),

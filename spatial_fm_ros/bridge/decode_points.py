@@ -61,9 +61,7 @@ def _structured(msg: Any) -> NDArray[Any]:
     data = as_bytes(msg.data)
     if width * height == 0:
         if data.size:
-            raise InputError(
-                f"A cloud of {width}x{height} points has {data.size} bytes of data; expected none."
-            )
+            raise InputError(f"A cloud of {width}x{height} points has {data.size} bytes of data; expected none.")
         return np.zeros(0, dtype)
     row = width * point_step
     if row_step < row and not (height == 1 and row_step == 0):
@@ -89,28 +87,20 @@ def _dtype(fields: Any, point_step: int, big_endian: bool) -> np.dtype[Any]:
             continue
         code = _TYPES.get(int(each.datatype))
         if code is None:
-            raise InputError(
-                f"Cloud field '{name}' has the unknown datatype {each.datatype}; expected 1 to 8."
-            )
+            raise InputError(f"Cloud field '{name}' has the unknown datatype {each.datatype}; expected 1 to 8.")
         if int(each.offset) + int(code[1]) > point_step:
-            raise InputError(
-                f"Cloud field '{name}' at offset {each.offset} does not fit into point_step {point_step}."
-            )
+            raise InputError(f"Cloud field '{name}' at offset {each.offset} does not fit into point_step {point_step}.")
         names.append(name)
         formats.append((">" if big_endian else "<") + code)
         offsets.append(int(each.offset))
     missing = [axis for axis in "xyz" if axis not in names]
     if missing:
         have = ", ".join(str(each.name) for each in fields) or "none"
-        raise InputError(
-            f"A cloud needs the fields x, y and z; missing {', '.join(missing)}, got {have[:200]}."
-        )
+        raise InputError(f"A cloud needs the fields x, y and z; missing {', '.join(missing)}, got {have[:200]}.")
     try:
         return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": point_step})
     except (ValueError, OverflowError) as error:
-        raise InputError(
-            f"The cloud's fields do not describe a point of {point_step} bytes: {error}."
-        ) from error
+        raise InputError(f"The cloud's fields do not describe a point of {point_step} bytes: {error}.") from error
 
 
 def _integers(values: NDArray[Any]) -> NDArray[np.int32]:

@@ -180,6 +180,5 @@ class MapTransform:
     def _refuse(self, why: str) -> None:
         self.forget()
         self.problem = (
-            f"No TF is published from '{self._map_frame}': {why}; "
-            "set ros.publish_tf to false or free that frame."
+            f"No TF is published from '{self._map_frame}': {why}; set ros.publish_tf to false or free that frame."
         )

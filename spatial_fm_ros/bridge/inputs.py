@@ -62,9 +62,7 @@ def _input_qos(role: str, config: RosConfig) -> QoSProfile:
     return qos.sensor_input(config.queue_depth * (10 if role in ("odometry", "imu") else 1))
 
 
-def subscribe(
-    node: Node, wanted: InputTopic, callback: Callable[[Any], None], on_lost: Callable[[int], None]
-) -> Any:
+def subscribe(node: Node, wanted: InputTopic, callback: Callable[[Any], None], on_lost: Callable[[int], None]) -> Any:
     """A subscription without middleware events, for each costs time in every wait; incompatible QoS is
     seen in the graph. Only the large messages tell of losses: `on_lost` gets how many.
     """

@@ -6,6 +6,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -32,6 +33,14 @@ from spatial_fm_ros.core.pipeline import Pipeline
 from spatial_fm_ros.core.types import Frame
 
 
+@dataclass(frozen=True)
+class Arrival:
+    """Stamp of a message and the steady time at which it came."""
+
+    stamp_ns: int
+    arrived_s: float
+
+
 class Intake:
     """Feeds a pipeline from topics between `open` and `close`, in one thread of its own."""
 
@@ -42,23 +51,20 @@ class Intake:
         pipeline: Pipeline,
         poses: PoseFeed,
         health: InputHealth,
-        on_keyframe: Callable[[], None],
         on_time_jump: Callable[[], None],
     ) -> None:
         self.running = True
         self.frames = 0
         self.last_image_s: float | None = None
+        self.newest_keyframe: Arrival | None = None
         self._node = node
         self._config = config
         self._pipeline = pipeline
         self._poses = poses
         self._health = health
-        self._on_keyframe = on_keyframe
         self._on_time_jump = on_time_jump
         self._watch = StampWatch()
-        self.calibration = Calibration(
-            bool(config.camera_info_topic), config.missing_after_s, config.image_rectified
-        )
+        self.calibration = Calibration(bool(config.camera_info_topic), config.missing_after_s, config.image_rectified)
         self._decode = decode_compressed_image if is_compressed(config) else decode_image
         self._helper: HelperNode | None = None
         self.inputs: list[InputTopic] = []
@@ -94,6 +100,7 @@ class Intake:
 
     def reset(self) -> None:
         """Stamps start anew."""
+        self.newest_keyframe = None
         self._watch.reset()
         self.calibration.reset()
         self._poses.reset()
@@ -116,7 +123,7 @@ class Intake:
         except CalibrationPending:
             return
         if self._pipeline.offer(Frame(stamp, image, camera, frame)).kept:
-            self._on_keyframe()
+            self.newest_keyframe = Arrival(stamp, time.monotonic())
 
     def _camera_info(self, msg: Any) -> None:
         self.calibration.add(msg)

@@ -33,9 +33,7 @@ MAX_LATENCY_S = 3600.0
 class Outputs:
     """Everything the node sends about the world, in the map frame, stamped with the source images' stamps."""
 
-    def __init__(
-        self, node: LifecycleNode, pipeline: Pipeline, poses: PoseFeed, transform: MapTransform
-    ) -> None:
+    def __init__(self, node: LifecycleNode, pipeline: Pipeline, poses: PoseFeed, transform: MapTransform) -> None:
         self._node = node
         self._pipeline = pipeline
         self._poses = poses
@@ -117,9 +115,7 @@ class Outputs:
             self.confidence.publish(encode_float_image(keyframe.confidence, stamp, frame))
         if self.odometry.get_subscription_count():
             variances = _variances(keyframe, update)
-            self.odometry.publish(
-                encode_odometry(keyframe.world_from_camera, variances, stamp, map_frame, frame)
-            )
+            self.odometry.publish(encode_odometry(keyframe.world_from_camera, variances, stamp, map_frame, frame))
         latency = (self._node.get_clock().now().nanoseconds - stamp) * 1e-9
         if abs(latency) < MAX_LATENCY_S:
             self.latencies_s.append(latency)
@@ -127,9 +123,7 @@ class Outputs:
     def _publish_tf(self, update: Update, newest: PosedKeyframe) -> None:
         if self._poses.gives_poses:
             if update.world_from_odom is not None:
-                self._transform.correct_odometry(
-                    update.world_from_odom, self._poses.odom_frame, newest.stamp_ns
-                )
+                self._transform.correct_odometry(update.world_from_odom, self._poses.odom_frame, newest.stamp_ns)
             return
         for keyframe in update.keyframes:
             self._transform.place_camera(keyframe.world_from_camera, keyframe.frame_id, keyframe.stamp_ns)

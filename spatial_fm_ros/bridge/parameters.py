@@ -57,9 +57,9 @@ class Parameters:
         # Declaring with overrides answers a wrong value with a traceback; rclpy has no public way to them.
         overrides = dict(self._node._parameter_overrides)
         known = [overrides[name] for name in self._names if name in overrides]
-        result = self._node.set_parameters_atomically(known) if known else None
-        if result is not None and not result.successful:
-            raise ConfigError(result.reason)
+        from_flat({each.name: each.value for each in known})  # rclpy would not name a parameter of a wrong type
+        if known:
+            self._node.set_parameters_atomically(known)
         sections = {name.split(".")[0] for name in self._names}
         for name in overrides:
             if name.split(".")[0] in sections and name not in self._names:

@@ -131,9 +131,7 @@ class PoseFeed:
                 self._known[sensor] = matrix
         if len(self._known) == before:
             return
-        self._pipeline.set_rig(
-            Rig(self._known.get("camera"), self._known.get("lidar"), self._known.get("imu"))
-        )
+        self._pipeline.set_rig(Rig(self._known.get("camera"), self._known.get("lidar"), self._known.get("imu")))
         if "camera" in self._known:
             while self._held:
                 self._give(self._held.popleft())

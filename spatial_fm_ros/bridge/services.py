@@ -62,9 +62,7 @@ class Services:
             return response
         session.set_running(bool(request.data))
         response.success = True
-        response.message = (
-            "Images are taken." if request.data else "Images are ignored until set_running true."
-        )
+        response.message = "Images are taken." if request.data else "Images are ignored until set_running true."
         return response
 
     def _on_save(self, request: Any, response: Any) -> Any:
@@ -83,9 +81,7 @@ class Services:
             response.success, response.message = False, str(error)
             return response
         response.success, response.path, response.points = True, str(path), len(cloud)
-        response.message = (
-            f"{len(cloud)} points ({session.pipeline.scale.state.value} scale) written to {path}."
-        )
+        response.message = f"{len(cloud)} points ({session.pipeline.scale.state.value} scale) written to {path}."
         return response
 
     def _on_load(self, request: Any, response: Any) -> Any:

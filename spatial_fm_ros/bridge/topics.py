@@ -22,9 +22,7 @@ def inspect_topic(node: Node, wanted: InputTopic) -> list[TopicTrouble]:
     """Compare the publishers of a topic with what the subscription needs; empty when all is well."""
     publishers = node.get_publishers_info_by_topic(wanted.topic)
     if not publishers:
-        return [
-            TopicTrouble("absent", f"{wanted.role}: nobody publishes {wanted.topic}.{_hint(node, wanted)}")
-        ]
+        return [TopicTrouble("absent", f"{wanted.role}: nobody publishes {wanted.topic}.{_hint(node, wanted)}")]
     troubles = []
     for publisher in publishers:
         who = f"{publisher.node_namespace.rstrip('/')}/{publisher.node_name}"

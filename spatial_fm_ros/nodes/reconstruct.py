@@ -7,11 +7,13 @@ cleanup drops map and model. By default the node configures and activates itself
 from __future__ import annotations
 
 import sys
+import traceback
 from typing import Any
 
 import rclpy
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from spatial_fm_ros.bridge import qos
@@ -28,6 +30,7 @@ from spatial_fm_ros.msg import ReconstructionStatus
 from spatial_fm_ros.nodes.report import HealthReport
 from spatial_fm_ros.nodes.session import Session
 
+RCLError = rclpy_implementation.RCLError
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -37,6 +40,7 @@ class Reconstruct(LifecycleNode):
     def __init__(self, name: str = "reconstruct", **options: Any) -> None:
         """Raises ConfigError for parameters given at start that cannot be used."""
         super().__init__(name, **options)
+        self._refuse_wrong_transitions()
         self.session: Session | None = None
         self.problem = "Not configured yet."
         self.health = InputHealth()
@@ -64,9 +68,7 @@ class Reconstruct(LifecycleNode):
             return self._refuse(str(error))
         except Exception as error:  # a defect of a model or a missing library is a reason, not an end
             return self._refuse(f"Model '{self.config.model.name}' cannot be loaded: {error!r}.")
-        self.session = Session(
-            self, self.config, pipeline, self._tree, self.health, on_status=self._publish_status
-        )
+        self.session = Session(self, self.config, pipeline, self._tree, self.health, on_status=self._publish_status)
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -103,6 +105,21 @@ class Reconstruct(LifecycleNode):
         """Stop all threads before the node is destroyed."""
         self._release("Closed.")
         self._tree.close()
+
+    def _refuse_wrong_transitions(self) -> None:
+        """rclpy lets a transition that the state does not have end the node; it gets 'no' for an answer here."""
+        service = self._service_change_state
+        answer = service.callback
+
+        def guarded(request: Any, response: Any) -> Any:
+            try:
+                return answer(request, response)
+            except RCLError as error:
+                self.get_logger().warning(f"Transition refused: {error}")
+                response.success = False
+                return response
+
+        service.callback = guarded
 
     def _start(self) -> None:
         self._start_timer.cancel()
@@ -141,9 +158,7 @@ class Reconstruct(LifecycleNode):
         if session is not None:
             self._status.publish(session.status())
         else:
-            self._status.publish(
-                empty_status(self.problem, self.config.ros.map_frame, self.config.model.name)
-            )
+            self._status.publish(empty_status(self.problem, self.config.ros.map_frame, self.config.model.name))
 
     def _report(self) -> None:
         self._diagnostics.publish()
@@ -162,15 +177,24 @@ def main(argv: list[str] | None = None) -> int:
     executor = MultiThreadedExecutor(num_threads=4)
     executor.add_node(node)
     try:
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
+        _spin(executor, node)
     finally:
         node.close()
         executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown()
     return 0
+
+
+def _spin(executor: MultiThreadedExecutor, node: Reconstruct) -> None:
+    """Until Ctrl-C. A callback that raises is a defect: it is logged, and the node goes on mapping."""
+    while rclpy.ok():
+        try:
+            executor.spin()
+        except (KeyboardInterrupt, ExternalShutdownException):
+            return
+        except Exception:
+            node.get_logger().error(f"Internal error in a callback:\n{traceback.format_exc()}")
 
 
 if __name__ == "__main__":

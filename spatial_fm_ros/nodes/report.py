@@ -90,9 +90,7 @@ class HealthReport:
             if not fresh:
                 return Finding(WARN, remark, values)
         if fresh:
-            return Finding(
-                WARN, f"{fresh} bad messages in the last second, {total} in all, by reason below.", values
-            )
+            return Finding(WARN, f"{fresh} bad messages in the last second, {total} in all, by reason below.", values)
         return Finding(OK, f"{total} bad messages in all.", values)
 
     def _poses(self) -> Finding:

@@ -23,6 +23,9 @@ from spatial_fm_ros.core.types import Update
 from spatial_fm_ros.msg import ReconstructionStatus
 from spatial_fm_ros.nodes.worker import Worker
 
+#: Poses come after the image they bracket; a window waits this long for those of its newest keyframe, seconds.
+POSE_PATIENCE_S = 0.3
+
 
 class Session:
     """A configured reconstruction. `start` and `stop` may alternate; `close` ends it."""
@@ -49,10 +52,8 @@ class Session:
         self.poses = PoseFeed(ros, pipeline, tree, lambda error: self.intake.bad("odometry", error))
         self.transform = MapTransform(node, tree, ros.map_frame)
         self.outputs = Outputs(node, pipeline, self.poses, self.transform)
-        self.worker = Worker(pipeline, self._on_update, self._on_error, self._is_silent)
-        self.intake = Intake(
-            node, ros, pipeline, self.poses, health, self.worker.wake, self._on_stamps_jump_back
-        )
+        self.worker = Worker(pipeline, self._on_update, self._on_error, self._is_ready, self._is_silent)
+        self.intake = Intake(node, ros, pipeline, self.poses, health, self._on_stamps_jump_back)
         self._timers = [
             self._every(1.0 / rate, callback)
             for rate, callback in ((ros.map_rate_hz, self._publish_map), (ros.tf_rate_hz, self._repeat_tf))
@@ -115,6 +116,15 @@ class Session:
     def _on_stamps_jump_back(self) -> None:
         self._tree.clear()
         self.reset("image stamps jumped back (a bag that starts over?)")
+
+    def _is_ready(self) -> bool:
+        """A window waits, and the pose of its newest keyframe has come or is given up."""
+        if not self.pipeline.ready():
+            return False
+        newest = self.intake.newest_keyframe
+        if newest is None or not self.poses.gives_poses or self.poses.newest_ns >= newest.stamp_ns:
+            return True
+        return time.monotonic() - newest.arrived_s > POSE_PATIENCE_S
 
     def _is_silent(self) -> bool:
         """No images for long: what is left is mapped now."""

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from spatial_fm_ros.core.pipeline import Pipeline
 from spatial_fm_ros.core.types import Update
 
+#: How often the worker looks for a window, seconds: small beside the time a window takes.
+POLL_S = 0.02
+
 
 class Worker:
     """Runs `pipeline.step` whenever a window is ready, between `start` and `stop`."""
@@ -17,15 +20,17 @@ class Worker:
         pipeline: Pipeline,
         on_update: Callable[[Update], None],
         on_error: Callable[[Exception], None],
-        input_is_silent: Callable[[], bool],
+        is_ready: Callable[[], bool],
+        is_silent: Callable[[], bool],
     ) -> None:
-        """`input_is_silent` tells that no images come any more: what is left is then mapped as a last,
-        shorter window. `on_update` and `on_error` are called in the worker's thread."""
+        """`is_ready` tells that a whole window can be taken, `is_silent` that no images come any more: what
+        is left is then mapped as a last, shorter window. `on_update` and `on_error` are called in the
+        worker's thread."""
         self._pipeline = pipeline
         self._on_update = on_update
         self._on_error = on_error
-        self._input_is_silent = input_is_silent
-        self._wake = threading.Event()
+        self._is_ready = is_ready
+        self._is_silent = is_silent
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -39,25 +44,18 @@ class Worker:
         """Returns when the window in work is done."""
         if self._thread is not None:
             self._stop.set()
-            self._wake.set()
             self._thread.join()
             self._thread = None
 
-    def wake(self) -> None:
-        """A keyframe came."""
-        self._wake.set()
-
     def _run(self) -> None:
-        while not self._stop.is_set():
-            self._wake.wait(timeout=0.5)
-            self._wake.clear()
+        while not self._stop.wait(POLL_S):
             self._work()
 
     def _work(self) -> None:
         """Everything that is ready now. A window that fails for an unforeseen reason costs itself only."""
         while not self._stop.is_set():
-            final = self._input_is_silent()
-            if not (final or self._pipeline.ready()):
+            final = self._is_silent()
+            if not (final or self._is_ready()):
                 return
             try:
                 update = self._pipeline.step(final=final)
@@ -66,5 +64,5 @@ class Worker:
             except Exception as error:  # reported; the thread lives on
                 self._on_error(error)
                 continue
-            if update is None and not self._pipeline.ready():
+            if update is None:
                 return

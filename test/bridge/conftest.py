@@ -51,9 +51,7 @@ class MessageMaker:
             if isinstance(value, dict):
                 self._fill(getattr(msg, key), value)
             elif key == "fields":
-                setattr(
-                    msg, key, [self._fill(self._blank("sensor_msgs/msg/PointField"), each) for each in value]
-                )
+                setattr(msg, key, [self._fill(self._blank("sensor_msgs/msg/PointField"), each) for each in value])
             elif key == "data":
                 raw = value.tobytes() if isinstance(value, np.ndarray) else bytes(value)
                 setattr(

@@ -75,9 +75,7 @@ def test_binning_halves(maker):
 
 def test_binned_region_sees_the_same_ray(maker):
     """A full-resolution ray lands on the block that holds its pixel."""
-    msg = info(
-        maker, binning_x=4, binning_y=2, roi={"x_offset": 80, "y_offset": 60, "width": 400, "height": 200}
-    )
+    msg = info(maker, binning_x=4, binning_y=2, roi={"x_offset": 80, "y_offset": 60, "width": 400, "height": 200})
     camera = decode_camera_info(msg, (100, 100))
     assert camera is not None
     ray = np.array([0.2, -0.1, 1.0])

@@ -26,9 +26,7 @@ def image(maker, pixels, encoding, step=None, **more):
     step = step or rows.shape[1]
     padded = np.full((height, step), 0xAB, np.uint8)
     padded[:, : rows.shape[1]] = rows
-    return maker(
-        "sensor_msgs/Image", width=width, height=height, encoding=encoding, step=step, data=padded, **more
-    )
+    return maker("sensor_msgs/Image", width=width, height=height, encoding=encoding, step=step, data=padded, **more)
 
 
 @pytest.mark.parametrize("padding", [0, 5])
@@ -113,9 +111,7 @@ def test_planar_yuv(maker, encoding, padding):
     y, u, v = (plane if i == 0 else plane[::2, ::2] for i, plane in enumerate(yuv_planes(truth)))
     chroma = np.dstack((u, v) if encoding == "nv12" else (v, u)).reshape(height // 2, width)
     rows = np.pad(np.vstack((y, chroma)), ((0, 0), (0, padding)))
-    msg = maker(
-        "sensor_msgs/Image", width=width, height=height, encoding=encoding, step=width + padding, data=rows
-    )
+    msg = maker("sensor_msgs/Image", width=width, height=height, encoding=encoding, step=width + padding, data=rows)
     assert np.abs(decode_image(msg).astype(int) - truth).max() <= 10
 
 
@@ -172,9 +168,7 @@ def test_compressed(maker, suffix):
 
 def test_compressed_with_swapped_channels(maker):
     data = cv2.imencode(".png", RGB)[1]  # stored as image_transport's 'compressed rgb8' does
-    got = decode_compressed_image(
-        maker("sensor_msgs/CompressedImage", format="bgr8; png compressed rgb8", data=data)
-    )
+    got = decode_compressed_image(maker("sensor_msgs/CompressedImage", format="bgr8; png compressed rgb8", data=data))
     np.testing.assert_array_equal(got, RGB)
 
 

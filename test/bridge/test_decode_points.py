@@ -59,9 +59,7 @@ def test_any_layout(maker, big, gap, padding):
     np.testing.assert_array_equal(scan.intensity, [r[2] for r in rows])
     assert scan.point_times_ns is not None
     np.testing.assert_allclose(scan.point_times_ns, [1e6 * i for i in range(12)], atol=100)
-    assert (
-        scan.points.dtype == np.float32 and scan.stamp_ns == 100_000_000_000 and scan.frame_id == "velodyne"
-    )
+    assert scan.points.dtype == np.float32 and scan.stamp_ns == 100_000_000_000 and scan.frame_id == "velodyne"
 
 
 def test_no_returns_are_dropped_with_their_columns(maker):
@@ -127,9 +125,7 @@ def test_bad_clouds_are_refused(maker, change, words):
 
 @settings(max_examples=200, deadline=None)
 @given(
-    names=st.lists(
-        st.sampled_from(["x", "y", "z", "intensity", "ring", "time", "t", "timestamp", "q"]), max_size=9
-    ),
+    names=st.lists(st.sampled_from(["x", "y", "z", "intensity", "ring", "time", "t", "timestamp", "q"]), max_size=9),
     offsets=st.lists(st.integers(0, 40) | st.integers(0, 2**32 - 1), min_size=9, max_size=9),
     datatypes=st.lists(st.integers(0, 10), min_size=9, max_size=9),
     sizes=st.tuples(*[st.integers(0, 60) | st.integers(0, 2**32 - 1)] * 4),
@@ -138,8 +134,7 @@ def test_bad_clouds_are_refused(maker, change, words):
 )
 def test_fuzzed_clouds_give_points_or_a_sentence(maker, names, offsets, datatypes, sizes, big, data):
     fields = [
-        {"name": n, "offset": o, "datatype": d, "count": 1}
-        for n, o, d in zip(names, offsets, datatypes, strict=False)
+        {"name": n, "offset": o, "datatype": d, "count": 1} for n, o, d in zip(names, offsets, datatypes, strict=False)
     ]
     width, height, point_step, row_step = sizes
     msg = maker(

@@ -1,0 +1,222 @@
+"""Listens to the configured inputs for a while and says what is wrong with them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from rclpy.node import Node
+
+from spatial_fm_ros.bridge.decode import (
+    decode_camera_info,
+    decode_compressed_image,
+    decode_image,
+    decode_imu,
+    decode_odometry,
+    decode_points,
+    frame_name,
+    stamp_ns,
+)
+from spatial_fm_ros.bridge.frames import TransformTree
+from spatial_fm_ros.bridge.inputs import InputTopic, expected_inputs, is_compressed, subscribe
+from spatial_fm_ros.bridge.topics import inspect_topic
+from spatial_fm_ros.core.config import RosConfig
+from spatial_fm_ros.core.errors import InputError
+from spatial_fm_ros.core.types import Camera
+
+#: Stamps further from the clock than this are worth a word, seconds.
+CLOCK_OFFSET_S = 2.0
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A sentence; `fatal` where the reconstruction cannot use an input because of it."""
+
+    sentence: str
+    fatal: bool = True
+
+
+@dataclass
+class Heard:
+    """What one topic brought."""
+
+    wanted: InputTopic
+    arrivals_ns: list[int] = field(default_factory=list)
+    stamps_ns: list[int] = field(default_factory=list)
+    frames: Counter[str] = field(default_factory=Counter)
+    children: Counter[str] = field(default_factory=Counter)
+    bad: Counter[str] = field(default_factory=Counter)
+    facts: str = ""
+    size: tuple[int, int] | None = None
+    camera: Camera | None = None
+
+    @property
+    def count(self) -> int:
+        return len(self.arrivals_ns)
+
+    @property
+    def rate_hz(self) -> float:
+        if self.count < 2:
+            return 0.0
+        return (self.count - 1) / max(1e-9, (self.arrivals_ns[-1] - self.arrivals_ns[0]) * 1e-9)
+
+    @property
+    def frame(self) -> str:
+        return self.frames.most_common(1)[0][0] if self.frames else ""
+
+    @property
+    def clock_offset_s(self) -> float | None:
+        """Median of arrival minus stamp."""
+        if not self.stamps_ns:
+            return None
+        return float(np.median(np.subtract(self.arrivals_ns[: len(self.stamps_ns)], self.stamps_ns))) * 1e-9
+
+
+class TopicCheck:
+    """Subscribe on construction, spin the node for a while, then read `heard` and `problems()`."""
+
+    def __init__(self, node: Node, config: RosConfig, tree: TransformTree) -> None:
+        self._node = node
+        self._config = config
+        self._tree = tree
+        self.heard = [Heard(wanted) for wanted in expected_inputs(node, config)]
+        for each in self.heard:
+            subscribe(node, each.wanted, self._listener(each), on_lost=lambda _count: None)
+
+    def problems(self) -> list[Problem]:
+        """Everything that is wrong, worst first."""
+        found: list[Problem] = []
+        for each in self.heard:
+            found += self._of_topic(each)
+        found += self._of_calibration() + self._of_frames()
+        return sorted(found, key=lambda problem: not problem.fatal)
+
+    def _listener(self, heard: Heard) -> Callable[[Any], None]:
+        read: dict[str, Callable[[Heard, Any], None]] = {
+            "image": self._read_image,
+            "camera_info": self._read_camera_info,
+            "points": _read_points,
+            "odometry": _read_odometry,
+            "imu": lambda _heard, msg: void(decode_imu(msg)),
+        }
+
+        def callback(msg: Any) -> None:
+            heard.arrivals_ns.append(self._node.get_clock().now().nanoseconds)
+            try:
+                heard.stamps_ns.append(stamp_ns(msg.header))
+                heard.frames[frame_name(msg.header, "")] += 1
+                read[heard.wanted.role](heard, msg)
+            except InputError as error:
+                heard.bad[str(error)] += 1
+
+        return callback
+
+    def _read_image(self, heard: Heard, msg: Any) -> None:
+        image = decode_compressed_image(msg) if is_compressed(self._config) else decode_image(msg)
+        heard.size = (image.shape[1], image.shape[0])
+        encoding = msg.format if is_compressed(self._config) else msg.encoding
+        heard.facts = f"{heard.size[0]}x{heard.size[1]} {encoding}"
+
+    def _read_camera_info(self, heard: Heard, msg: Any) -> None:
+        heard.camera = decode_camera_info(msg, rectified=self._config.image_rectified)
+        heard.size = (int(msg.width), int(msg.height))
+        if heard.camera is None:
+            heard.facts = "not calibrated"
+        else:
+            focal = heard.camera.K[0, 0]
+            heard.facts = f"{heard.camera.width}x{heard.camera.height} {heard.camera.distortion_model} f={focal:.0f}"
+
+    def _of_topic(self, heard: Heard) -> list[Problem]:
+        role, topic = heard.wanted.role, heard.wanted.topic
+        troubles = inspect_topic(self._node, heard.wanted)
+        found = [Problem(trouble.sentence) for trouble in troubles]
+        if not heard.count:
+            if not troubles:
+                found.append(Problem(f"{role}: {topic} has a publisher but brings no messages."))
+            return found
+        for reason, count in heard.bad.most_common(3):
+            found.append(Problem(f"{role}: {count} of {heard.count} messages cannot be used: {reason}"))
+        if "" in heard.frames:
+            found.append(Problem(f"{role}: frame_id is empty; set it in the driver.", fatal=False))
+        if len(heard.frames) > 1:
+            names = ", ".join(f"'{name}'" for name in heard.frames)
+            found.append(Problem(f"{role}: messages of several frames on one topic: {names}.", fatal=False))
+        if (np.diff(heard.stamps_ns) < 0).any():
+            found.append(Problem(f"{role}: stamps go backwards on {topic}.", fatal=False))
+        offset = heard.clock_offset_s
+        if offset is not None and abs(offset) > CLOCK_OFFSET_S:
+            found.append(
+                Problem(
+                    f"{role}: stamps are {offset:.1f} s behind this node's clock; with a bag or a simulator "
+                    "that publishes /clock set use_sim_time, otherwise synchronise the machines' clocks.",
+                    fatal=False,
+                )
+            )
+        return found
+
+    def _of_calibration(self) -> list[Problem]:
+        roles = {each.wanted.role: each for each in self.heard}
+        image, info = roles.get("image"), roles.get("camera_info")
+        if info is None or image is None or not info.count or not image.count or info.bad:
+            return []
+        if info.camera is None:
+            sentence = "camera_info: K is all zero, so the focal length must be estimated; calibrate the camera."
+            return [Problem(sentence, fatal=False)]
+        size = (info.camera.width, info.camera.height)
+        if image.size is not None and size != image.size:
+            return [
+                Problem(
+                    f"camera_info: describes images of {size[0]}x{size[1]}, {image.wanted.topic} sends "
+                    f"{image.size[0]}x{image.size[1]}; use the CameraInfo topic of that image topic."
+                )
+            ]
+        if info.frame != image.frame:
+            sentence = f"camera_info: frame '{info.frame}', but the images are in '{image.frame}'."
+            return [Problem(sentence, fatal=False)]
+        return []
+
+    def _of_frames(self) -> list[Problem]:
+        """The TF chain from the body to each sensor, and from odometry to the body."""
+        roles = {each.wanted.role: each for each in self.heard if each.count}
+        odometry, found = roles.get("odometry"), []
+        body = self._config.base_frame
+        if odometry is not None and odometry.children:
+            body = odometry.children.most_common(1)[0][0]
+        uses_tf = self._config.pose_source == "tf"
+        if uses_tf and self._tree.lookup(self._config.odom_frame, body) is None:
+            found.append(
+                Problem(f"TF: no transform from '{self._config.odom_frame}' to '{body}', where poses shall come from.")
+            )
+        if not uses_tf and odometry is None:
+            return found
+        for role in ("image", "points", "imu"):
+            frame = roles[role].frame if role in roles else ""
+            if frame and frame != body and self._tree.lookup(body, frame) is None:
+                found.append(
+                    Problem(
+                        f"TF: no transform from '{body}' to '{frame}' ({role}); publish the robot's description "
+                        "or a static transform.",
+                        fatal=role == "image",
+                    )
+                )
+        return found
+
+
+def _read_points(heard: Heard, msg: Any) -> None:
+    scan = decode_points(msg)
+    columns = (("intensity", scan.intensity), ("ring", scan.ring), ("time", scan.point_times_ns))
+    extra = [name for name, column in columns if column is not None]
+    heard.facts = f"{len(scan.points)} points" + (f" with {', '.join(extra)}" if extra else "")
+
+
+def _read_odometry(heard: Heard, msg: Any) -> None:
+    sample = decode_odometry(msg)
+    heard.children[sample.child_frame_id] += 1
+    heard.facts = f"of '{sample.child_frame_id}'"
+
+
+def void(_value: object) -> None:
+    """Take a value and nothing else: decoding was the check."""

@@ -1,0 +1,119 @@
+"""What arrives, before a reconstruction is blamed: types, rates, QoS, stamps, frames, TF, calibration.
+
+Exit code 0: the configured inputs can be used; 1: something cannot; 2: wrong options.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import rclpy
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.utilities import remove_ros_args
+from rich.console import Console
+from rich.table import Table
+
+from spatial_fm_ros.bridge.frames import TransformTree
+from spatial_fm_ros.bridge.topic_check import Heard, Problem, TopicCheck
+from spatial_fm_ros.core.config import RosConfig
+from spatial_fm_ros.core.config_files import load_config
+from spatial_fm_ros.core.errors import ConfigError
+
+#: Options and the parameters of section `ros` they set.
+OPTIONS = {
+    "image": "image_topic",
+    "camera-info": "camera_info_topic",
+    "points": "points_topic",
+    "odometry": "odometry_topic",
+    "imu": "imu_topic",
+    "pose-source": "pose_source",
+    "odom-frame": "odom_frame",
+    "base-frame": "base_frame",
+    "image-reliability": "image_reliability",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Listen, print a table and what is wrong. Returns the exit code."""
+    argv = list(sys.argv if argv is None else argv)
+    options = _parser().parse_args(remove_ros_args(argv)[1:])
+    try:
+        config = _config(options)
+    except ConfigError as error:
+        print(f"check_topics: {error}", file=sys.stderr)
+        return 2
+    rclpy.init(args=argv)
+    node = Node("check_topics")
+    tree = TransformTree("check_topics_tf", node.get_namespace(), node.context)
+    try:
+        check = TopicCheck(node, config, tree)
+        _listen(node, options.duration)
+        problems = check.problems()
+        _print(check.heard, problems, options.duration)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        return 130
+    finally:
+        tree.close()
+        node.destroy_node()
+        rclpy.try_shutdown()
+    return 1 if any(problem.fatal for problem in problems) else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="check_topics",
+        description="Listen to the inputs of the reconstruction for some seconds and say what is wrong with them.",
+        epilog="Remappings and use_sim_time go behind --ros-args, as for every node.",
+    )
+    parser.add_argument("--duration", type=float, default=5.0, help="seconds to listen (default 5)")
+    parser.add_argument("--config", type=Path, action="append", default=[], help="parameter file, may be repeated")
+    for option, name in OPTIONS.items():
+        parser.add_argument(f"--{option}", help=f"parameter ros.{name}")
+    for flag in ("compressed", "rectified"):
+        parser.add_argument(f"--{flag}", action="store_true", help=f"parameter ros.image_{flag}")
+    return parser
+
+
+def _config(options: argparse.Namespace) -> RosConfig:
+    given = {name: getattr(options, option.replace("-", "_")) for option, name in OPTIONS.items()}
+    overrides: dict[str, object] = {f"ros.{name}": value for name, value in given.items() if value is not None}
+    overrides |= {f"ros.image_{flag}": True for flag in ("compressed", "rectified") if getattr(options, flag)}
+    return load_config(options.config, overrides).ros
+
+
+def _listen(node: Node, duration_s: float) -> None:
+    end = time.monotonic() + duration_s
+    while time.monotonic() < end:
+        rclpy.spin_once(node, timeout_sec=0.1)
+
+
+def _print(heard: list[Heard], problems: list[Problem], duration_s: float) -> None:
+    # A pipe has no width to fit into: one line a topic there.
+    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    table = Table(title=f"Inputs, heard for {duration_s:g} s")
+    for column in ("input", "topic", "messages", "Hz", "frame", "clock - stamp", "content"):
+        table.add_column(column)
+    for each in heard:
+        offset = each.clock_offset_s
+        table.add_row(
+            each.wanted.role,
+            each.wanted.topic,
+            str(each.count),
+            f"{each.rate_hz:.1f}",
+            each.frame,
+            "" if offset is None else f"{offset:.3f} s",
+            each.facts,
+        )
+    console.print(table)
+    for problem in problems:
+        console.print(f"{'ERROR  ' if problem.fatal else 'warning'}  {problem.sentence}", markup=False, soft_wrap=True)
+    if not problems:
+        console.print("All inputs can be used.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
