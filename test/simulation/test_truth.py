@@ -88,9 +88,9 @@ def test_lidar_points_lie_on_the_surface(name: str) -> None:
     scan = simulator.scan(57)
     assert scan.point_times_ns is not None and scan.ring is not None and scan.intensity is not None
     assert scan.stamp_ns == simulator.scenario.start_ns + 5_700_000_000
-    assert 0 <= scan.point_times_ns.min() and scan.point_times_ns.max() < 100_000_000
+    assert scan.point_times_ns.min() >= 0 and scan.point_times_ns.max() < 100_000_000
     assert set(np.unique(scan.ring)) <= set(range(model.rings))
-    assert 0 <= scan.intensity.min() and scan.intensity.max() <= 255
+    assert scan.intensity.min() >= 0 and scan.intensity.max() <= 255
     times = (scan.stamp_ns + scan.point_times_ns - simulator.scenario.start_ns) / 1e9
     poses = simulator.truth.trajectory.world_from_body(times) @ simulator.rig.body_from_lidar
     points = np.einsum("nij,nj->ni", poses[:, :3, :3], scan.points.astype(float)) + poses[:, :3, 3]
