@@ -58,7 +58,8 @@ class Atlas:
         rows = -(-len(at) // width)
         padded = np.zeros((rows * width, 2), np.float32)
         padded[: len(at)] = at
-        return cv2.remap(self.image, padded.reshape(rows, width, 2), None, cv2.INTER_LINEAR).reshape(-1, 3)[: len(at)]
+        found: Image = cv2.remap(self.image, padded.reshape(rows, width, 2), None, cv2.INTER_LINEAR)
+        return found.reshape(-1, 3)[: len(at)]
 
     def sample(self, texture: NDArray[np.int64], uv: Field, lod: Field) -> Image:
         """Trilinear look-up: texture index [N], uv float32 [N, 2] in 0..1, lod float32 [N] = log2 of

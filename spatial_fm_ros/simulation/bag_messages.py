@@ -15,7 +15,6 @@ from spatial_fm_ros.simulation.message_fields import camera_info_fields, cloud_f
 from spatial_fm_ros.simulation.simulator import Event
 
 
-
 def _latched() -> Qos:
     """Quality of service of /tf_static: the last one is kept for late subscribers."""
     never = QosTime(2147483647, 4294967295)
@@ -143,13 +142,17 @@ class BagMessages:
             orientation=self._quaternion(pose[:3, :3]),
         )
         covariance = np.zeros(36) if sample.covariance is None else sample.covariance.reshape(-1)
-        still = self._new("geometry_msgs/msg/Twist", linear=self._vector(np.zeros(3)), angular=self._vector(np.zeros(3)))
+        still = self._new(
+            "geometry_msgs/msg/Twist", linear=self._vector(np.zeros(3)), angular=self._vector(np.zeros(3))
+        )
         message = self._new(
             "nav_msgs/msg/Odometry",
             header=self._header(sample.stamp_ns, sample.frame_id),
             child_frame_id=sample.child_frame_id,
             pose=self._new("geometry_msgs/msg/PoseWithCovariance", pose=place, covariance=covariance),
-            twist=self._new("geometry_msgs/msg/TwistWithCovariance", twist=still, covariance=1e6 * np.eye(6).reshape(-1)),
+            twist=self._new(
+                "geometry_msgs/msg/TwistWithCovariance", twist=still, covariance=1e6 * np.eye(6).reshape(-1)
+            ),
         )
         self._put("odometry", event.arrival_ns, message)
         edge = self._transform(sample.stamp_ns, sample.frame_id, sample.child_frame_id, pose)

@@ -60,7 +60,9 @@ class SimulatedCamera:
         # A pixel's angle shrinks towards the border of a wide image; this is its mean.
         self._angle = float(1.0 / np.sqrt(camera.K[0, 0] * camera.K[1, 1]) / np.mean(self._lengths) ** 1.5)
         radius2 = ((self._pixels - camera.K[:2, 2]) ** 2).sum(1) / ((camera.width / 2) ** 2 + (camera.height / 2) ** 2)
-        self._vignette = (1.0 - self.model.vignetting * radius2).astype(np.float32).reshape(camera.height, camera.width, 1)
+        self._vignette = (
+            (1.0 - self.model.vignetting * radius2).astype(np.float32).reshape(camera.height, camera.width, 1)
+        )
 
     def depth(self, world_from_camera: Array) -> Depth:
         """Exact depth along z float32 [H, W] in metres of every pixel's centre; NaN where only sky is."""
@@ -85,14 +87,14 @@ class SimulatedCamera:
         rays = np.concatenate([center + np.float32(x) * right + np.float32(y) * down for x, y in _SUBPIXELS])
         hits = self.world.cast(world_from_camera[:3, 3], _turn(rays, world_from_camera))
         colors = self.world.colors(hits, self._angle, np.tile(self._lengths[edge], len(_SUBPIXELS)))
-        return (colors.reshape(len(_SUBPIXELS), -1, 3).mean(0) + 0.5).astype(np.uint8)
+        mean: Field = colors.reshape(len(_SUBPIXELS), -1, 3).mean(0, dtype=np.float32)
+        return (mean + 0.5).astype(np.uint8)
 
     @cached_property
     def _steps(self) -> tuple[Field, Field]:
         """How a ray changes over one pixel to the right and one down, float32 [N, 3]."""
-        half = 0.5
         steps = []
-        for offset in ((half, 0.0), (0.0, half)):
+        for offset in ((0.5, 0.0), (0.0, 0.5)):
             ahead = pixel_rays(self.camera, self._pixels + offset)
             behind = pixel_rays(self.camera, self._pixels - offset)
             steps.append((ahead - behind).astype(np.float32))
@@ -117,7 +119,8 @@ class SimulatedCamera:
             # Shot and read noise: variance grows with the grey level.
             sigma = np.float32(model.noise) * np.sqrt(np.float32(0.4) + np.maximum(light, 0) * np.float32(0.6 / 128))
             light += sigma * self._noise(index, light.shape)
-        return np.clip(light + 0.5, 0, 255).astype(np.uint8)
+        image: Image = np.clip(light + 0.5, 0, 255).astype(np.uint8)
+        return image
 
     def _noise(self, index: int, shape: tuple[int, ...]) -> Field:
         """Unit noise, cut from one pool at an offset of its own for every image."""

@@ -5,15 +5,17 @@ Same signature as in materials.py: (rng, height, width, texels per metre) -> sRG
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import cv2
 import numpy as np
 
 from spatial_fm_ros.simulation.materials import Color, Material, brick, concrete, planks, plaster
-from spatial_fm_ros.simulation.noise import RNG, Field, dead_leaves, fractal, random_color, script, tint
+from spatial_fm_ros.simulation.noise import RNG, Field, dead_leaves, fractal, random_color, rgb, script, tint
 
 
-def _rect(image: Field, x0: float, y0: float, x1: float, y1: float, color: object, width: int = -1) -> None:
-    paint = tuple(float(c) for c in color)  # type: ignore[attr-defined]
+def _rect(image: Field, x0: float, y0: float, x1: float, y1: float, color: Iterable[float], width: int = -1) -> None:
+    paint = tuple(float(c) for c in color)
     cv2.rectangle(image, (round(x0), round(y0)), (round(x1), round(y1)), paint, width)
 
 
@@ -23,14 +25,16 @@ def poster(rng: RNG, h: int, w: int, tpm: float) -> Field:
         image = dead_leaves(rng, h, w, 0.006 * tpm, 0.25 * tpm, 0.75)
     else:
         mix = np.clip(0.5 + 0.3 * fractal(rng, h, w, 0.8), 0, 1)[..., None]
-        image = mix * random_color(rng, 0.7) + (1 - mix) * random_color(rng, 0.7)
-        image = image * (1 + 0.12 * fractal(rng, h, w, 1.05)[..., None])
+        image = (mix * random_color(rng, 0.7) + (1 - mix) * random_color(rng, 0.7)).astype(np.float32)
+        image *= 1 + 0.12 * fractal(rng, h, w, 1.05)[..., None]
     ink = random_color(rng, 0.3, 0.0, 0.15) if image.mean() > 0.45 else random_color(rng, 0.3, 0.85, 1.0)
     if rng.uniform() < 0.8:
         top = rng.uniform(0.05, 0.55) * h
         script(rng, image, (int(0.1 * w), int(top), int(0.9 * w), int(top + 0.16 * h)), 0.08 * h, ink)
         _rect(image, 0.08 * w, 0.72 * h, rng.uniform(0.5, 0.92) * w, 0.95 * h, random_color(rng, 0.2, 0.8, 1.0))
-        script(rng, image, (int(0.1 * w), int(0.73 * h), int(0.5 * w), int(0.94 * h)), 0.025 * h, np.zeros(3, np.float32))
+        script(
+            rng, image, (int(0.1 * w), int(0.73 * h), int(0.5 * w), int(0.94 * h)), 0.025 * h, np.zeros(3, np.float32)
+        )
     border = max(1, int(0.02 * tpm))
     _rect(image, 0, 0, w - 1, h - 1, random_color(rng, 0.3, 0.05, 0.95), 2 * border)
     return image
@@ -107,7 +111,13 @@ def door(color: Color = (0.42, 0.3, 0.22)) -> Material:
         side = 0.12 if rng.uniform() < 0.5 else 0.78
         _rect(image, side * w, 0.5 * h, (side + 0.1) * w, 0.5 * h + 0.02 * tpm, (0.75, 0.72, 0.6))
         _rect(image, 0.3 * w, 0.2 * h, 0.7 * w, 0.27 * h, random_color(rng, 0.4, 0.7, 1.0))
-        script(rng, image, (int(0.32 * w), int(0.2 * h), int(0.68 * w), int(0.28 * h)), 0.03 * h, random_color(rng, 0.3, 0, 0.2))
+        script(
+            rng,
+            image,
+            (int(0.32 * w), int(0.2 * h), int(0.68 * w), int(0.28 * h)),
+            0.03 * h,
+            random_color(rng, 0.3, 0, 0.2),
+        )
         return image
 
     return make
@@ -141,7 +151,7 @@ def _window(rng: RNG, image: Field, x0: float, y0: float, x1: float, y1: float, 
     image[b:d, a:c] = glow[..., None] * np.array([0.85, 0.95, 1.1], np.float32)
     if rng.uniform() < 0.6:
         reach = max(1, int(w * rng.uniform(0.15, 0.45)))
-        cloth = tint(tuple(random_color(rng, 0.5, 0.4, 0.95)), fractal(rng, h, w, 1.0, stretch=(12.0, 1.0)), 0.13)  # type: ignore[arg-type]
+        cloth = tint(rgb(rng, 0.5, 0.4, 0.95), fractal(rng, h, w, 1.0, stretch=(12.0, 1.0)), 0.13)
         image[b:d, a : a + reach] = cloth[:, :reach]
         image[b:d, c - reach : c] = cloth[:, :reach]
     frame = random_color(rng, 0.2, 0.4, 0.95)
@@ -156,8 +166,8 @@ def _window(rng: RNG, image: Field, x0: float, y0: float, x1: float, y1: float, 
 
 def facade(rng: RNG, h: int, w: int, tpm: float) -> Field:
     """A house front: brick, plaster or concrete, floors of irregular windows, a shop or doors below."""
-    warm = tuple(float(c) for c in random_color(rng, 0.35, 0.45, 0.85))
-    walls = [brick(size=1.6), plaster(warm, 1.8), concrete(warm, 1.0, True), brick(warm, size=2.0)]  # type: ignore[arg-type]
+    warm = rgb(rng, 0.35, 0.45, 0.85)
+    walls = [brick(size=1.6), plaster(warm, 1.8), concrete(warm, 1.0, True), brick(warm, size=2.0)]
     image = walls[int(rng.integers(0, len(walls)))](rng, h, w, tpm)
     ground = 3.2 * tpm
     y = h - ground - 2.6 * tpm
@@ -176,7 +186,7 @@ def facade(rng: RNG, h: int, w: int, tpm: float) -> Field:
         if kind < 0.35:
             wide, tall = 1.1 * tpm, 2.2 * tpm
             part = image[h - int(tall) : h, int(x) : int(x + wide)]
-            part[:] = door(tuple(random_color(rng, 0.6, 0.2, 0.6)))(rng, *part.shape[:2], tpm)  # type: ignore[arg-type]
+            part[:] = door(rgb(rng, 0.6, 0.2, 0.6))(rng, part.shape[0], part.shape[1], tpm)
         elif kind < 0.7:
             wide = rng.uniform(2.2, 4.0) * tpm
             x1 = min(x + wide, w - 0.3 * tpm)
@@ -188,7 +198,7 @@ def facade(rng: RNG, h: int, w: int, tpm: float) -> Field:
             wide, tall = rng.uniform(0.7, 1.2) * tpm, rng.uniform(1.0, 1.6) * tpm
             part = image[h - int(1.9 * tpm) : h - int(1.9 * tpm) + int(tall), int(x) : int(x + wide)]
             if min(part.shape[:2]) > 8:
-                part[:] = poster(rng, *part.shape[:2], tpm)
+                part[:] = poster(rng, part.shape[0], part.shape[1], tpm)
         x += wide + rng.uniform(0.3, 1.6) * tpm
     soot = np.linspace(0.0, 0.25, h)[:, None] * np.clip(0.5 + 0.5 * fractal(rng, h, w, 0.9), 0, 1)
     return image * (1 - soot[..., None])

@@ -179,11 +179,13 @@ def _damage(sample: Sample, way: str) -> Sample:
         if way == "nan":
             return dataclasses.replace(sample, points=points)
         keep = slice(0, len(points) // 2)
-        fields = {
-            name: None if value is None else value[keep]
-            for name, value in (("intensity", sample.intensity), ("ring", sample.ring), ("point_times_ns", sample.point_times_ns))
-        }
-        return dataclasses.replace(sample, points=sample.points[keep], **fields)
+        return dataclasses.replace(
+            sample,
+            points=sample.points[keep],
+            intensity=None if sample.intensity is None else sample.intensity[keep],
+            ring=None if sample.ring is None else sample.ring[keep],
+            point_times_ns=None if sample.point_times_ns is None else sample.point_times_ns[keep],
+        )
     if isinstance(sample, PoseSample):
         pose = sample.odom_from_body.copy()
         if way == "nan":

@@ -29,8 +29,14 @@ class LidarModel:
 
 
 def sweep(
-    world: World, model: LidarModel, trajectory: Trajectory, body_from_lidar: Array,
-    start_s: float, period_s: float, stamp_ns: int, seed: tuple[int, ...],
+    world: World,
+    model: LidarModel,
+    trajectory: Trajectory,
+    body_from_lidar: Array,
+    start_s: float,
+    period_s: float,
+    stamp_ns: int,
+    seed: tuple[int, ...],
 ) -> LidarScan:
     """One sweep that begins at `start_s` of the trajectory. As from a real sensor, each point is in
     the LiDAR frame at the moment its own beam was fired: the sweep is not corrected for motion."""

@@ -67,7 +67,8 @@ def _surface(patch: Patch, rows: int, cols: int) -> tuple[Array, Array]:
 
 def _cast(scene: o3d.t.geometry.RaycastingScene, origins: Array, directions: Array) -> Field:
     rays = np.concatenate([origins, directions], 1).astype(np.float32)
-    return scene.cast_rays(o3d.core.Tensor(rays))["t_hit"].numpy()  # type: ignore[no-any-return]
+    distances: Field = scene.cast_rays(o3d.core.Tensor.from_numpy(rays))["t_hit"].numpy()
+    return distances
 
 
 def bake(
@@ -120,4 +121,5 @@ def _lamp(
     for _ in range(samples):
         way = to_lamp[lit] + lamp.radius * rng.standard_normal((len(lit), 3))
         seen[lit] += (_cast(scene, at[lit], way) > 0.97) / samples
-    return (strength * seen)[:, None] * np.array(lamp.power)
+    light: Array = (strength * seen)[:, None] * np.array(lamp.power)
+    return light

@@ -66,8 +66,8 @@ def tiles(color: Color = (0.62, 0.6, 0.56), size: float = 0.4, contrast: float =
 
     def make(rng: RNG, h: int, w: int, tpm: float) -> Field:
         tone, joint = _cells(rng, h, w, size * tpm, size * tpm, 0.0, max(0.006 * tpm, 0.7))
-        vein = np.exp(-((fractal(rng, h, w, 0.9) * 4) ** 2))
-        surface = 0.09 * tone + 0.09 * fractal(rng, h, w, 0.95) - 0.12 * vein
+        vein: Field = np.exp(-((fractal(rng, h, w, 0.9) * 4) ** 2))
+        surface: Field = 0.09 * tone + 0.09 * fractal(rng, h, w, 0.95) - 0.12 * vein
         stone = tint(color, surface, contrast)
         stone += 0.03 * fractal(rng, h, w, 0.8)[..., None] * np.array([1, 0.3, -0.8], np.float32)
         return stone * (1 - 0.45 * joint[..., None])
@@ -104,8 +104,8 @@ def concrete(color: Color = (0.56, 0.55, 0.53), strength: float = 1.0, streaks: 
         image += 0.025 * strength * fractal(rng, h, w, 0.75)[..., None] * np.array([1, 0.4, -0.7], np.float32)
         area = h * w / tpm**2
         cracks = lines(rng, h, w, int(0.5 * area) + 1, 0.06 * tpm)
-        pores = (rng.uniform(size=(h, w)) > 1 - 0.004).astype(np.float32)
-        pores = cv2.GaussianBlur(pores, (0, 0), max(0.6, 0.004 * tpm))
+        holes = (rng.uniform(size=(h, w)) > 1 - 0.004).astype(np.float32)
+        pores: Field = cv2.GaussianBlur(holes, (0, 0), max(0.6, 0.004 * tpm))
         return image * (1 - strength * np.clip(0.45 * cracks + 1.3 * pores, 0, 0.8)[..., None])
 
     return make
@@ -181,7 +181,7 @@ def metal(color: Color = (0.45, 0.48, 0.52)) -> Material:
     def make(rng: RNG, h: int, w: int, tpm: float) -> Field:
         image = tint(color, 0.06 * fractal(rng, h, w, 1.0, stretch=(6.0, 1.0)) + 0.05 * fractal(rng, h, w, 0.9), 1.0)
         rust = np.clip(fractal(rng, h, w, 0.95) - 1.3, 0, 1)[..., None]
-        image = image + rust * (np.array([0.42, 0.24, 0.13], np.float32) - image)
+        image += rust * (np.array([0.42, 0.24, 0.13], np.float32) - image)
         scratches = lines(rng, h, w, int(h * w / tpm**2 * 4) + 2, 0.04 * tpm)
         return image * (1 + 0.35 * scratches[..., None])
 

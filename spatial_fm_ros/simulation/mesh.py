@@ -64,14 +64,28 @@ class Builder:
         self.add(grid, material, **options)
 
     def wall(
-        self, left: tuple[float, float], right: tuple[float, float], z0: float, z1: float, material: Material, **options: float
+        self,
+        left: tuple[float, float],
+        right: tuple[float, float],
+        z0: float,
+        z1: float,
+        material: Material,
+        **options: float,
     ) -> None:
         """A vertical rectangle; `left` and `right` are its ends (x, y) as a viewer sees it."""
         edge = (right[0] - left[0], right[1] - left[1], 0.0)
         self.quad(np.array([*left, z1]), np.array(edge), np.array([0, 0, z0 - z1]), material, **options)
 
     def floor(
-        self, x0: float, y0: float, x1: float, y1: float, z: float, material: Material, up: bool = True, **options: float
+        self,
+        x0: float,
+        y0: float,
+        x1: float,
+        y1: float,
+        z: float,
+        material: Material,
+        up: bool = True,
+        **options: float,
     ) -> None:
         """A level rectangle seen from above (`up`) or from below."""
         height = y1 - y0
@@ -137,7 +151,13 @@ class Builder:
             self.box((at[0], at[1]), (0.06, 0.06, size[2] - 0.04), material, yaw=yaw)
 
     def cylinder(
-        self, center: tuple[float, float], radius: float, z0: float, z1: float, material: Material, sides: int = 24,
+        self,
+        center: tuple[float, float],
+        radius: float,
+        z0: float,
+        z1: float,
+        material: Material,
+        sides: int = 24,
         **options: float,
     ) -> None:
         """An upright round pillar without ends."""
@@ -158,8 +178,14 @@ class Builder:
         self.add((ring[:, None] + share * along)[::-1], material)
 
     def boulder(
-        self, center: tuple[float, float, float], radii: tuple[float, float, float], material: Material,
-        rng: np.random.Generator, rough: float = 0.15, sides: int = 18, **options: float,
+        self,
+        center: tuple[float, float, float],
+        radii: tuple[float, float, float],
+        material: Material,
+        rng: np.random.Generator,
+        rough: float = 0.15,
+        sides: int = 18,
+        **options: float,
     ) -> None:
         """A closed, bumpy ellipsoid: stones, bushes, tree crowns, cushions."""
         rows = max(4, sides // 2)

@@ -25,7 +25,9 @@ POINT_DTYPE = np.dtype(
         "itemsize": 22,
     }
 )
-POINT_FIELDS = [(n, POINT_DTYPE.fields[n][1], 4 if n == "ring" else 7) for n in POINT_DTYPE.names or () if POINT_DTYPE.fields]
+POINT_FIELDS = [
+    (n, POINT_DTYPE.fields[n][1], 4 if n == "ring" else 7) for n in POINT_DTYPE.names or () if POINT_DTYPE.fields
+]
 
 
 def image_fields(event: Event, compressed: str = "") -> dict[str, Any]:
@@ -55,9 +57,9 @@ def _compressed(image: NDArray[np.uint8], kind: str, fault: str) -> dict[str, An
     options = [cv2.IMWRITE_JPEG_QUALITY, 92] if kind == "jpeg" else [cv2.IMWRITE_PNG_COMPRESSION, 1]
     data = cv2.imencode(".jpg" if kind == "jpeg" else ".png", image[:, :, ::-1], options)[1].reshape(-1)
     if fault in ("truncated", "step"):
-        data = data[: len(data) // 3]
-    elif fault == "encoding":
-        data = np.roll(data, 7)
+        return {"format": f"rgb8; {kind} compressed bgr8", "data": data[: len(data) // 3]}
+    if fault == "encoding":
+        return {"format": f"rgb8; {kind} compressed bgr8", "data": np.roll(data, 7)}
     return {"format": f"rgb8; {kind} compressed bgr8", "data": data}
 
 

@@ -15,9 +15,7 @@ Field = NDArray[np.float32]
 RNG = np.random.Generator
 
 
-def fractal(
-    rng: RNG, height: int, width: int, gain: float = 0.9, stretch: tuple[float, float] = (1.0, 1.0)
-) -> Field:
+def fractal(rng: RNG, height: int, width: int, gain: float = 0.9, stretch: tuple[float, float] = (1.0, 1.0)) -> Field:
     """Noise float32 [height, width], mean 0, standard deviation 1, one layer for each octave.
 
     `gain` is the amplitude of an octave relative to the next coarser one: 1 gives a 1/f amplitude
@@ -35,7 +33,8 @@ def fractal(
     if stretch != (1.0, 1.0):
         field = cv2.resize(field, (width, height), interpolation=cv2.INTER_CUBIC)
     field = field[:height, :width]
-    return (field - field.mean()) / max(float(field.std()), 1e-6)
+    normal: Field = (field - field.mean()) / max(float(field.std()), 1e-6)
+    return normal
 
 
 def tint(color: tuple[float, float, float], amount: Field, strength: float) -> Field:
@@ -43,24 +42,34 @@ def tint(color: tuple[float, float, float], amount: Field, strength: float) -> F
     return np.asarray(color, np.float32) * (1.0 + strength * amount[..., None])
 
 
-def random_color(rng: RNG, saturation: float = 0.6, low: float = 0.12, high: float = 0.95, hue: float | None = None) -> Field:
-    """One sRGB colour float32 [3] of `hue` degrees (by default random, more often warm or blue than
-    green or violet, as painted and natural things are), up to `saturation`, value in [low, high]."""
-    if hue is None:
-        hue = float(rng.choice([rng.normal(28, 16), rng.normal(212, 18), rng.uniform(0, 360)], p=[0.5, 0.25, 0.25]))
+def random_color(rng: RNG, saturation: float = 0.6, low: float = 0.12, high: float = 0.95) -> Field:
+    """One sRGB colour float32 [3], more often warm or blue than green or violet, as painted and
+    natural things are, up to `saturation`, value in [low, high]."""
+    hue = float(rng.choice([rng.normal(28, 16), rng.normal(212, 18), rng.uniform(0, 360)], p=[0.5, 0.25, 0.25]))
     hue, value = hue % 360, rng.uniform(low, high)
     hsv = np.array([[[hue, rng.uniform(0, saturation), value]]], np.float32)
-    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0]
+    color: Field = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0]
+    return color
 
 
-def dead_leaves(
-    rng: RNG, height: int, width: int, smallest: float, largest: float, saturation: float = 0.6
-) -> Field:
+def rgb(rng: RNG, saturation: float = 0.6, low: float = 0.12, high: float = 0.95) -> tuple[float, float, float]:
+    """`random_color` as three floats."""
+    red, green, blue = (float(c) for c in random_color(rng, saturation, low, high))
+    return red, green, blue
+
+
+def _palette(rng: RNG, count: int, saturation: float) -> list[list[float]]:
+    """`count` colours around three random hues: every picture has a palette of its own."""
+    hues = rng.uniform(0, 360, 3)[rng.integers(0, 3, count)] + rng.normal(0, 14, count)
+    hsv = np.stack([hues % 360, rng.uniform(0, saturation, count), rng.uniform(0.12, 0.95, count)], 1)
+    colors: list[list[float]] = cv2.cvtColor(hsv.astype(np.float32)[None], cv2.COLOR_HSV2RGB)[0].tolist()
+    return colors
+
+
+def dead_leaves(rng: RNG, height: int, width: int, smallest: float, largest: float, saturation: float = 0.6) -> Field:
     """Overlapping discs, polygons and bars of sizes between `smallest` and `largest` pixels
     (density proportional to size^-3): sRGB float32 [height, width, 3]."""
     canvas = np.empty((height, width, 3), np.float32)
-    hues = rng.uniform(0, 360, 3)  # a palette of its own for every picture
-    canvas[:] = random_color(rng, saturation, hue=float(hues[0]))
     smallest = max(smallest, 1.0)
     largest = max(largest, 1.5 * smallest)
     # Enough leaves to cover the area about twice, found from the mean area of a leaf.
@@ -71,9 +80,9 @@ def dead_leaves(
     # A second, smaller population of large leaves keeps coarse structure when small ones dominate.
     sizes[: count // 12] = rng.uniform(0.3, 1.0, count // 12) * largest
     centers = np.stack([rng.uniform(0, width, count), rng.uniform(0, height, count)], 1)
-    for size, center in zip(sizes, centers, strict=True):
-        hue = float(rng.normal(hues[int(rng.integers(0, 3))], 14))
-        color = tuple(float(c) for c in random_color(rng, saturation, hue=hue))
+    colors = _palette(rng, count + 1, saturation)
+    canvas[:] = colors.pop()
+    for size, center, color in zip(sizes, centers, colors, strict=True):
         kind = rng.integers(0, 3)
         if kind == 0:
             axes = (max(1, int(size)), max(1, int(size * rng.uniform(0.4, 1.0))))
@@ -116,7 +125,9 @@ def script(rng: RNG, canvas: Field, box: tuple[int, int, int, int], line: float,
             end = min(x + word, x1)
             letters = "".join(chr(int(c)) for c in rng.integers(97, 123, max(1, int((end - x) / (0.75 * line)))))
             at = (int(x), int(y))
-            cv2.putText(canvas, letters, at, cv2.FONT_HERSHEY_SIMPLEX, line / 26, paint, max(1, int(line / 11)), cv2.LINE_AA)
+            cv2.putText(
+                canvas, letters, at, cv2.FONT_HERSHEY_SIMPLEX, line / 26, paint, max(1, int(line / 11)), cv2.LINE_AA
+            )
             x = end + 0.7 * line
             if rng.uniform() < 0.06:
                 break

@@ -75,9 +75,7 @@ class Scenario:
 
     def camera(self) -> Camera:
         """The calibration of the delivered images."""
-        K = np.array(
-            [[self.focal_px, 0, self.width / 2 - 0.5], [0, self.focal_px, self.height / 2 - 0.5], [0, 0, 1]]
-        )
+        K = np.array([[self.focal_px, 0, self.width / 2 - 0.5], [0, self.focal_px, self.height / 2 - 0.5], [0, 0, 1]])
         model = "plumb_bob" if self.distortion else "none"
         return Camera(self.width, self.height, K, model, tuple(self.distortion))
 
@@ -92,9 +90,7 @@ class Scenario:
     def with_size(self, width: int) -> Scenario:
         """The same field of view with images of another width."""
         scale = width / self.width
-        return dataclasses.replace(
-            self, width=width, height=round(self.height * scale), focal_px=self.focal_px * scale
-        )
+        return dataclasses.replace(self, width=width, height=round(self.height * scale), focal_px=self.focal_px * scale)
 
 
 SCENARIOS: dict[str, Scenario] = {
@@ -153,4 +149,6 @@ def load_scenario(path: Path) -> Scenario:
     except OSError as error:
         raise InputError(f"Cannot read the scenario {path}: {error.strerror}.") from error
     except (ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{path} is not a scenario as this version writes it ({error}); record the run again.") from error
+        raise InputError(
+            f"{path} is not a scenario as this version writes it ({error}); record the run again."
+        ) from error

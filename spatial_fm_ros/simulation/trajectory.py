@@ -112,8 +112,14 @@ def _ease(times_s: Array, duration_s: float, ramp_s: float) -> Array:
     return np.asarray(make_interp_spline(fine, covered / covered[-1], k=5)(times_s))
 
 
-def follow(waypoints: list[tuple[float, float]], duration_s: float, loop: bool = False, rounds: float = 1.0,
-           ramp_s: float = 2.0, bumps: float = 0.002) -> Trajectory:
+def follow(
+    waypoints: list[tuple[float, float]],
+    duration_s: float,
+    loop: bool = False,
+    rounds: float = 1.0,
+    ramp_s: float = 2.0,
+    bumps: float = 0.002,
+) -> Trajectory:
     """A ground robot along a smooth curve through `waypoints` (x, y), heading where it drives,
     starting and ending at rest. `loop` closes the curve and `rounds` says how often it is driven;
     `bumps` is how far the floor shakes the body (metres)."""
@@ -164,7 +170,11 @@ def still(position: tuple[float, float, float], yaw: float, duration_s: float) -
 
 
 def rotate(
-    position: tuple[float, float, float], yaw: float, turn: float, duration_s: float, pivot_from_body: Array | None = None
+    position: tuple[float, float, float],
+    yaw: float,
+    turn: float,
+    duration_s: float,
+    pivot_from_body: Array | None = None,
 ) -> Trajectory:
     """Turning by `turn` radians about the vertical axis through the body frame, or through the point
     `pivot_from_body` [3] of the body (for a camera that truly only rotates)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import cv2
@@ -59,7 +60,7 @@ class World:
         self._scene = o3d.t.geometry.RaycastingScene(nthreads=2)
         vertices = self.triangles.reshape(-1, 3).astype(np.float32)
         indices = np.arange(len(vertices), dtype=np.uint32).reshape(-1, 3)
-        self._scene.add_triangles(o3d.core.Tensor(vertices), o3d.core.Tensor(indices))
+        self._scene.add_triangles(o3d.core.Tensor.from_numpy(vertices), o3d.core.Tensor.from_numpy(indices))
         self._paint(patches, lighting, seed, detail)
 
     def _paint(self, patches: list[Patch], lighting: Lighting, seed: int, detail: float) -> None:
@@ -67,15 +68,18 @@ class World:
         density = np.array([patch.texels_per_m for patch in patches]) * detail
         density *= min(1.0, np.sqrt(TEXEL_BUDGET / (sizes.prod(1) * density**2).sum()))
         lights = bake(patches, self._scene, lighting, np.random.default_rng([seed, 1]))
-        textures = []
-        for i, (patch, light) in enumerate(zip(patches, lights, strict=True)):
+
+        def texture(i: int) -> Image:
             h, w = (int(np.clip(round(s * density[i]), 4, 8000)) for s in sizes[i])
-            albedo = np.clip(patch.material(np.random.default_rng([seed, 2, i]), h, w, float(density[i])), 0.004, 0.97)
-            if patch.glow > 0:
-                linear = patch.glow * albedo**2.2
-            else:
-                linear = albedo**2.2 * cv2.resize(light, (w, h), interpolation=cv2.INTER_LINEAR)
-            textures.append(_tone(linear))
+            rng = np.random.default_rng([seed, 2, i])
+            albedo = np.clip(patches[i].material(rng, h, w, float(density[i])), 0.004, 0.97)
+            if patches[i].glow > 0:
+                return _tone(patches[i].glow * albedo**2.2)
+            return _tone(albedo**2.2 * cv2.resize(lights[i], (w, h), interpolation=cv2.INTER_LINEAR))
+
+        # Each patch draws from a generator of its own: threads do not change the world.
+        with ThreadPoolExecutor(2) as pool:
+            textures = list(pool.map(texture, range(len(patches))))
         clouds = sky(np.random.default_rng([seed, 3]), SKY_HEIGHT, SKY_WIDTH, 100.0)
         fade = np.linspace(1, 0, 200, dtype=np.float32)[None, :, None]
         clouds[:, -200:] = fade * clouds[:, -200:] + (1 - fade) * clouds[:, :200][:, ::-1]
@@ -83,8 +87,8 @@ class World:
         self.atlas = Atlas(textures)
         self._lod_bias = np.log2(np.append(density, SKY_WIDTH / (2 * np.pi))).astype(np.float32)
 
-    def cast(self, origins: Field, directions: Field) -> Hits:
-        """Rays float32 [N, 3] each in world metres; directions need not be unit length."""
+    def cast(self, origins: Field | Array, directions: Field) -> Hits:
+        """Rays [N, 3] each in world metres (one origin [3] may serve all); directions need not be unit length."""
         rays = np.empty((len(directions), 6), np.float32)
         rays[:, :3], rays[:, 3:] = origins, directions
         answer = self._scene.cast_rays(o3d.core.Tensor.from_numpy(rays), nthreads=2)
@@ -118,8 +122,9 @@ class World:
 
     def distance_to_surface(self, points: Array) -> Field:
         """Exact distance in metres of points [N, 3] to the nearest surface, float32 [N]."""
-        query = o3d.core.Tensor(np.ascontiguousarray(points, dtype=np.float32))
-        return self._scene.compute_distance(query).numpy()  # type: ignore[no-any-return]
+        query = o3d.core.Tensor.from_numpy(np.ascontiguousarray(points, dtype=np.float32))
+        distances: Field = self._scene.compute_distance(query).numpy()
+        return distances
 
     def sample_surface(self, count: int, seed: int = 0) -> Array:
         """`count` points float64 [count, 3] spread evenly over all surfaces, hidden ones too."""

@@ -75,7 +75,9 @@ def test_every_damage_reaches_sample_or_message(name: str, way: str) -> None:
     if isinstance(sample, Frame):
         fields = image_fields(event)
         size = fields["step"] * fields["height"]
-        whole = fields["encoding"] == "rgb8" and size == len(fields["data"]) > 0 and fields["step"] == 3 * fields["width"]
+        whole = (
+            fields["encoding"] == "rgb8" and size == len(fields["data"]) > 0 and fields["step"] == 3 * fields["width"]
+        )
         assert (not whole) or sample.image.max() == 0 or sample.image.min() == 255
         assert isinstance(image_fields(event, "jpeg")["data"], np.ndarray)
     elif isinstance(sample, LidarScan):

@@ -59,7 +59,8 @@ def test_bag_round_trip(tmp_path: Path, storage: str) -> None:
                     ("base_link", "lidar"), ("base_link", "imu"),
                 }  # fmt: skip
     assert counts == {
-        "/image": 6, "/camera_info": 6, "/points": 5, "/odometry": 26, "/tf": 26, "/imu": 51, "/tf_static": 1, "/clock": 50,
+        "/image": 6, "/camera_info": 6, "/points": 5, "/odometry": 26, "/tf": 26, "/imu": 51, "/tf_static": 1,
+        "/clock": 50,
     }  # fmt: skip
     assert all(t == sorted(t) for t in times.values())
     truth = load_truth(tmp_path / "run")

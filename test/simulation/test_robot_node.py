@@ -57,7 +57,8 @@ class Ears:
         topics = [
             (image_type, image_topic, sensors), (CameraInfo, "camera_info", sensors), (PointCloud2, "points", sensors),
             (Odometry, "odometry", sensors), (Imu, "imu", sensors), (Clock, "/clock", sensors),
-            (TFMessage, "/tf", sensors), (TFMessage, "/tf_static", LATCHED), (Bool, "simulated_robot/finished", LATCHED),
+            (TFMessage, "/tf", sensors), (TFMessage, "/tf_static", LATCHED),
+            (Bool, "simulated_robot/finished", LATCHED),
         ]  # fmt: skip
         for kind, topic, qos in topics:
             self.node.create_subscription(kind, topic, self.heard[topic].append, qos)
@@ -146,7 +147,9 @@ def test_faults_compression_and_rate_are_obeyed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_it_ends_at_once_and_cleanly(ears: Ears, number: int) -> None:
-    with subprocess.Popen(command("duration_s:=50"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as robot:
+    with subprocess.Popen(
+        command("duration_s:=50"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as robot:
         try:
             ears.wait_for("image", 2)
             robot.send_signal(number)

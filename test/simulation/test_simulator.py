@@ -60,7 +60,7 @@ def test_images_have_natural_statistics(name: str) -> None:
     """Amplitude spectra fall about like 1/f, grey levels use the range, nothing repeats."""
     scenario = next(s for s in ("room_drive", "corridor_loop", "hall_drive", "tunnel_straight", "street_drive")
                     if get_scenario(s).world == name)  # fmt: skip
-    truth = Truth(get_scenario(scenario, detail=0.5).with_size(320))
+    truth = Truth(get_scenario(scenario, detail=0.3).with_size(320))
     stamp = truth.scenario.start_ns + int(0.3 * truth.scenario.duration_s * 1e9)
     image = truth.renderer().render(truth.world_from_camera(stamp))
     gray = image.astype(float).mean(2)
@@ -76,13 +76,20 @@ def test_images_have_natural_statistics(name: str) -> None:
     assert -2.0 < slope < -0.7
     correlation = np.fft.ifft2(spectrum**2).real
     correlation /= correlation[0, 0]
-    far = np.hypot(*np.meshgrid(np.minimum(np.arange(240), 240 - np.arange(240)), np.minimum(np.arange(240), 240 - np.arange(240)))) > 30
+    far = (
+        np.hypot(
+            *np.meshgrid(
+                np.minimum(np.arange(240), 240 - np.arange(240)), np.minimum(np.arange(240), 240 - np.arange(240))
+            )
+        )
+        > 30
+    )
     assert correlation[far].max() < 0.6
 
 
 def test_low_texture_walls_are_plainer() -> None:
     def strength(low: bool) -> float:
-        truth = Truth(get_scenario("room_plain" if low else "room_drive", detail=0.5).with_size(320))
+        truth = Truth(get_scenario("room_plain" if low else "room_drive", detail=0.3).with_size(320))
         image = truth.renderer().render(truth.world_from_camera(truth.scenario.start_ns + 15_000_000_000))
         gray = image.astype(float).mean(2)
         return float(np.median(np.hypot(*np.gradient(gray))))

@@ -27,7 +27,9 @@ def small(name: str, **changes: Any) -> Scenario:
 
 
 def project(camera: Camera, points: np.ndarray) -> np.ndarray:
-    pixels, _ = cv2.projectPoints(points.reshape(-1, 1, 3), np.zeros(3), np.zeros(3), camera.K, np.array(camera.distortion))
+    pixels, _ = cv2.projectPoints(
+        points.reshape(-1, 1, 3), np.zeros(3), np.zeros(3), camera.K, np.array(camera.distortion)
+    )
     return pixels.reshape(-1, 2)
 
 
@@ -169,7 +171,9 @@ def test_scenarios_keep_clear_of_surfaces_and_move_smoothly(name: str) -> None:
 
 
 def test_trajectory_derivatives_match_differences() -> None:
-    trajectory = handheld(lambda s: np.stack([np.sin(3 * s), s, 0 * s], 1), lambda s: np.stack([2 * s, 0.3 * s, -0.2 * s], 1), 6.0, 3)
+    trajectory = handheld(
+        lambda s: np.stack([np.sin(3 * s), s, 0 * s], 1), lambda s: np.stack([2 * s, 0.3 * s, -0.2 * s], 1), 6.0, 3
+    )
     times, h = np.linspace(0.5, 5.5, 40), 1e-5
     before, at, after = (trajectory.world_from_body(times + d) for d in (-h, 0, h))
     assert np.allclose((after - before)[:, :3, 3] / (2 * h), trajectory.velocity(times), atol=1e-6)
