@@ -102,7 +102,7 @@ class SimulatedCamera:
 
     def prepare(self) -> None:
         """Makes what later calls share, so that several threads may then render at once."""
-        _ = self._steps, self._pool
+        _ = self._steps, self._pool, self.world.paint
 
     def image(self, trajectory: Trajectory, body_from_camera: Array, time_s: float, index: int) -> Image:
         """What the camera delivers at `time_s` (middle of the exposure) as its image number `index`."""

@@ -106,7 +106,7 @@ def concrete(color: Color = (0.56, 0.55, 0.53), strength: float = 1.0, streaks: 
         cracks = lines(rng, h, w, int(0.5 * area) + 1, 0.06 * tpm)
         holes = (rng.uniform(size=(h, w)) > 1 - 0.004).astype(np.float32)
         pores: Field = cv2.GaussianBlur(holes, (0, 0), max(0.6, 0.004 * tpm))
-        return image * (1 - strength * np.clip(0.45 * cracks + 1.3 * pores, 0, 0.8)[..., None])
+        return np.asarray(image * (1 - strength * np.clip(0.45 * cracks + 1.3 * pores, 0, 0.8)[..., None]), np.float32)
 
     return make
 

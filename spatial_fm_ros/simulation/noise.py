@@ -23,7 +23,7 @@ def fractal(rng: RNG, height: int, width: int, gain: float = 0.9, stretch: tuple
     """
     rows, cols = max(2, round(height / stretch[0])), max(2, round(width / stretch[1]))
     octaves = max(1, int(np.log2(max(rows, cols) / 3)))
-    field = np.zeros((2, 2), np.float32)
+    field: Field = np.zeros((2, 2), np.float32)
     amplitude = 1.0
     for octave in range(octaves, -1, -1):
         shape = (max(2, -(-rows >> octave)), max(2, -(-cols >> octave)))

@@ -50,18 +50,18 @@ class Trajectory:
     def angular_velocity(self, times_s: Array) -> Array:
         """Angular velocity in body axes float64 [N, 3] in rad/s."""
         t = self._clip(times_s)
-        return np.einsum("nij,nj->ni", _rates(self._angles(t)), self._angles(t, nu=1))
+        return np.asarray(np.einsum("nij,nj->ni", _rates(self._angles(t)), self._angles(t, nu=1)))
 
     def angular_acceleration(self, times_s: Array) -> Array:
         """Angular acceleration in body axes float64 [N, 3] in rad/s^2."""
         t = self._clip(times_s)
         angles, first, second = self._angles(t), self._angles(t, nu=1), self._angles(t, nu=2)
         change = np.einsum("nij,nj->ni", _rates_change(angles, first), first)
-        return change + np.einsum("nij,nj->ni", _rates(angles), second)
+        return np.asarray(change + np.einsum("nij,nj->ni", _rates(angles), second))
 
     def length(self) -> float:
         """Path length in metres."""
-        t = np.arange(0.0, self.duration_s, 0.02)
+        t = np.arange(0.0, self.duration_s, 0.02).astype(np.float64)
         return float(np.linalg.norm(self.velocity(t), axis=1).sum() * 0.02)
 
 
@@ -99,7 +99,8 @@ def _rates_change(angles: Array, first: Array) -> Array:
 
 
 def _knots(duration_s: float) -> Array:
-    return np.linspace(0.0, duration_s, max(6, int(np.ceil(duration_s / _KNOT_S)) + 1))
+    count = max(6, int(np.ceil(duration_s / _KNOT_S)) + 1)
+    return np.linspace(0.0, duration_s, count).astype(np.float64)
 
 
 def _ease(times_s: Array, duration_s: float, ramp_s: float) -> Array:

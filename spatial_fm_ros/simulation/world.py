@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import threading
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import open3d as o3d
 from numpy.typing import NDArray
 
 from spatial_fm_ros.core.errors import InputError
-from spatial_fm_ros.simulation.atlas import Atlas
-from spatial_fm_ros.simulation.decor import sky
-from spatial_fm_ros.simulation.lighting import Lighting, bake
+from spatial_fm_ros.simulation.lighting import Lighting
 from spatial_fm_ros.simulation.mesh import Array, Patch
+from spatial_fm_ros.simulation.paint import Paint
 
 Field = NDArray[np.float32]
 Image = NDArray[np.uint8]
-
-#: Most texels of a world's finest levels; more detail than this is reduced.
-TEXEL_BUDGET = 40e6
-SKY_HEIGHT, SKY_WIDTH = 600, 2400
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,31 +55,20 @@ class World:
         vertices = self.triangles.reshape(-1, 3).astype(np.float32)
         indices = np.arange(len(vertices), dtype=np.uint32).reshape(-1, 3)
         self._scene.add_triangles(o3d.core.Tensor.from_numpy(vertices), o3d.core.Tensor.from_numpy(indices))
-        self._paint(patches, lighting, seed, detail)
+        # The first cast builds the tree; done here, later casts may come from several threads.
+        self._scene.cast_rays(o3d.core.Tensor.from_numpy(np.zeros((1, 6), np.float32)))
+        self._sky = len(patches)
+        self._make_paint = lambda: Paint(patches, self._scene, lighting, seed, detail)
+        self._paint: Paint | None = None
+        self._lock = threading.Lock()
 
-    def _paint(self, patches: list[Patch], lighting: Lighting, seed: int, detail: float) -> None:
-        sizes = np.array([patch.size_m for patch in patches])
-        density = np.array([patch.texels_per_m for patch in patches]) * detail
-        density *= min(1.0, np.sqrt(TEXEL_BUDGET / (sizes.prod(1) * density**2).sum()))
-        lights = bake(patches, self._scene, lighting, np.random.default_rng([seed, 1]))
-
-        def texture(i: int) -> Image:
-            h, w = (int(np.clip(round(s * density[i]), 4, 8000)) for s in sizes[i])
-            rng = np.random.default_rng([seed, 2, i])
-            albedo = np.clip(patches[i].material(rng, h, w, float(density[i])), 0.004, 0.97)
-            if patches[i].glow > 0:
-                return _tone(patches[i].glow * albedo**2.2)
-            return _tone(albedo**2.2 * cv2.resize(lights[i], (w, h), interpolation=cv2.INTER_LINEAR))
-
-        # Each patch draws from a generator of its own: threads do not change the world.
-        with ThreadPoolExecutor(2) as pool:
-            textures = list(pool.map(texture, range(len(patches))))
-        clouds = sky(np.random.default_rng([seed, 3]), SKY_HEIGHT, SKY_WIDTH, 100.0)
-        fade = np.linspace(1, 0, 200, dtype=np.float32)[None, :, None]
-        clouds[:, -200:] = fade * clouds[:, -200:] + (1 - fade) * clouds[:, :200][:, ::-1]
-        textures.append(_tone(1.1 * clouds**2.2))
-        self.atlas = Atlas(textures)
-        self._lod_bias = np.log2(np.append(density, SKY_WIDTH / (2 * np.pi))).astype(np.float32)
+    @property
+    def paint(self) -> Paint:
+        """Lit textures; made at the first need, because depth and distances do without them."""
+        with self._lock:
+            if self._paint is None:
+                self._paint = self._make_paint()
+            return self._paint
 
     def cast(self, origins: Field | Array, directions: Field) -> Hits:
         """Rays [N, 3] each in world metres (one origin [3] may serve all); directions need not be unit length."""
@@ -103,7 +86,7 @@ class World:
         cosine = np.abs(_dot(directions, facts[:, 6:9])) / length
         patch = self._patch_of[safe]
         if missed.any():
-            patch[missed] = len(self._lod_bias) - 1
+            patch[missed] = self._sky
             unit = directions[missed] / length[missed, None]
             around = np.arctan2(unit[:, 1], unit[:, 0]) / (2 * np.pi) + 0.5
             below = np.arccos(np.clip(unit[:, 2], -1, 1)) / (0.55 * np.pi)
@@ -115,10 +98,11 @@ class World:
         """Colours uint8 [N, 3] of hits seen with pixels of `pixel_angle` radians; `lengths` are the
         lengths of the ray directions. The footprint is that of a slanted pixel, geometric mean of
         its two axes: a compromise between blur and aliasing."""
+        paint = self.paint
         reach = np.where(np.isinf(hits.distance), 1.0, hits.distance * lengths)
         footprint = reach * pixel_angle / np.sqrt(np.maximum(hits.cosine, 0.02))
-        lod = np.log2(np.maximum(footprint, 1e-6)).astype(np.float32) + self._lod_bias[hits.patch]
-        return self.atlas.sample(hits.patch, hits.uv, lod)
+        lod = np.log2(np.maximum(footprint, 1e-6)).astype(np.float32) + paint.lod_bias[hits.patch]
+        return paint.atlas.sample(hits.patch, hits.uv, lod)
 
     def distance_to_surface(self, points: Array) -> Field:
         """Exact distance in metres of points [N, 3] to the nearest surface, float32 [N]."""
@@ -140,9 +124,3 @@ class World:
 def _dot(a: Field, b: Field) -> Field:
     """Row-wise dot product of [N, 3]; several times faster than einsum for three columns."""
     return np.asarray(a[:, 0] * b[:, 0] + a[:, 1] * b[:, 1] + a[:, 2] * b[:, 2])
-
-
-def _tone(linear: Field) -> Image:
-    """Linear light to 8-bit sRGB, with highlights rolled off instead of clipped."""
-    bright = np.where(linear > 0.6, 0.6 + 0.4 * (1 - np.exp(-(linear - 0.6) / 0.4)), linear)
-    return np.clip(255.0 * bright ** (1 / 2.2) + 0.5, 0, 255).astype(np.uint8)

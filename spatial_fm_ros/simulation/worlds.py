@@ -24,7 +24,7 @@ WORLDS: dict[str, Callable[[RNG, bool], tuple[list[Patch], Lighting]]] = {
 }
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=3)
 def build_world(name: str, seed: int = 0, detail: float = 1.0, low_texture: bool = False) -> World:
     """The world `name` with textures and furniture drawn from `seed`. `detail` scales texture
     resolution (1 for pictures, 0.3 for quick tests); `low_texture` paints the walls plain.
