@@ -69,6 +69,11 @@ def decode_transform(msg: Any) -> Array:
     return _pose(transform.translation, transform.rotation, "A transform")
 
 
+def decode_pose(msg: Any) -> Array:
+    """a_from_b 4x4 of a geometry_msgs/Pose, metres. Raises InputError."""
+    return _pose(msg.position, msg.orientation, "A pose")
+
+
 def _vector(msg: Any, what: str) -> Array:
     values = np.array((msg.x, msg.y, msg.z), dtype=np.float64)
     if not np.isfinite(values).all():

@@ -24,9 +24,16 @@ def empty_status(note: str, map_frame: str, model: str) -> ReconstructionStatus:
 
 
 def encode_status(
-    pipeline: Pipeline, last: Update | None, frames: int, bad: int, latency_p95_s: float, map_frame: str
+    pipeline: Pipeline,
+    last: Update | None,
+    frames: int,
+    skipped: int,
+    bad: int,
+    latency_p95_s: float,
+    map_frame: str,
 ) -> ReconstructionStatus:
-    """The state now. `last`: newest update; `frames`: images that arrived; `bad`: unusable messages."""
+    """The state now. `last`: newest update; `frames`: images that arrived, `skipped` of them
+    before the gate; `bad`: unusable messages of all inputs."""
     stats, scale = pipeline.stats, pipeline.scale
     status = ReconstructionStatus(
         header=header(last.keyframes[-1].stamp_ns if last is not None and last.keyframes else 0, map_frame),
@@ -43,7 +50,7 @@ def encode_status(
         windows=stats.windows,
         failed_windows=stats.failed_windows,
         frames_received=frames,
-        frames_rejected=sum(stats.rejected.values()),
+        frames_rejected=sum(stats.rejected.values()) + skipped,
         keyframes=stats.keyframes,
         keyframes_thinned=pipeline.thinned,
         messages_bad=bad,

@@ -106,8 +106,8 @@ class _Listener(TransformListener):
         super().static_callback(data)
 
 
-#: A correction older than this, against the newest one sent, is not sent with its own stamp: listeners keep
-#: 10 s by default and complain about anything older.
+#: A transform this much older than the newest one sent is not sent with its own stamp: listeners keep 10 s
+#: by default and complain about anything older.
 _MAX_BACK_NS = 5_000_000_000
 
 
@@ -173,7 +173,7 @@ class MapTransform:
         self._child = child
         self.problem = ""
         if stamp == self._newest_sent or stamp < self._newest_sent - _MAX_BACK_NS:
-            return
+            stamp = self._newest_sent + 1  # listeners ignore what is equal or too old
         self._newest_sent = max(stamp, self._newest_sent)
         self._broadcaster.sendTransform(encode_transform(matrix, stamp, self._map_frame, child))
 

@@ -36,7 +36,8 @@ class HelperNode:
     def close(self) -> None:
         """Returns when the callback in work is done; not to be called from one of its callbacks."""
         self._executor.shutdown()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
         self.node.destroy_node()
 
     def _spin(self) -> None:

@@ -55,6 +55,7 @@ class Intake:
     ) -> None:
         self.running = True
         self.frames = 0
+        self.skipped = 0  # of these: while paused, or before CameraInfo came
         self.last_image_s: float | None = None
         self.newest_keyframe: Arrival | None = None
         self._node = node
@@ -114,6 +115,7 @@ class Intake:
         if self._watch.jumped_back(stamp):
             self._on_time_jump()
         if not self.running:
+            self.skipped += 1
             return
         frame = frame_name(msg.header, "camera")
         self._poses.saw("camera", frame)
@@ -121,6 +123,7 @@ class Intake:
         try:
             camera = self.calibration.camera_for(stamp, (image.shape[1], image.shape[0]), frame)
         except CalibrationPending:
+            self.skipped += 1
             return
         if self._pipeline.offer(Frame(stamp, image, camera, frame)).kept:
             self.newest_keyframe = Arrival(stamp, time.monotonic())

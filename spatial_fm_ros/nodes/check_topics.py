@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import rclpy
-from rclpy.executors import ExternalShutdownException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.utilities import remove_ros_args
 from rich.console import Console
@@ -86,9 +86,12 @@ def _config(options: argparse.Namespace) -> RosConfig:
 
 
 def _listen(node: Node, duration_s: float) -> None:
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
     end = time.monotonic() + duration_s
     while time.monotonic() < end:
-        rclpy.spin_once(node, timeout_sec=0.1)
+        executor.spin_once(timeout_sec=0.1)
+    executor.shutdown()
 
 
 def _print(heard: list[Heard], problems: list[Problem], duration_s: float) -> None:

@@ -69,13 +69,21 @@ class Reconstruct(LifecycleNode):
         except Exception as error:  # a defect of a model or a missing library is a reason, not an end
             return self._refuse(f"Model '{self.config.model.name}' cannot be loaded: {error!r}.")
         self.session = Session(self, self.config, pipeline, self._tree, self.health, on_status=self._publish_status)
+        self.problem = "Not active: nothing is subscribed to."
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Open the subscriptions."""
+        """Open the subscriptions. FAILURE (an impossible topic name) leaves the node inactive."""
         assert self.session is not None
+        try:
+            self.session.start()
+        except Exception as error:  # whatever the middleware says of a topic
+            self.session.stop()
+            self.problem = f"The inputs cannot be subscribed to: {error}"
+            self.get_logger().error(self.problem)
+            return FAILURE
         result = super().on_activate(state)
-        self.session.start()
+        self.problem = ""
         topics = ", ".join(f"{each.role}: {each.topic}" for each in self.session.intake.inputs)
         self.get_logger().info(f"Listening ({topics}).")
         return result
@@ -84,6 +92,7 @@ class Reconstruct(LifecycleNode):
         """Close the subscriptions; the map stays and can be saved."""
         assert self.session is not None
         self.session.stop()
+        self.problem = "Not active: nothing is subscribed to."
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -174,6 +183,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"reconstruct: {error}", file=sys.stderr)
         rclpy.try_shutdown()
         return 2
+    # The model takes and leaves the interpreter lock thousands of times a window; with the default of
+    # 5 ms it would wait that long behind message callbacks each time.
+    sys.setswitchinterval(0.0002)
     executor = MultiThreadedExecutor(num_threads=4)
     executor.add_node(node)
     try:

@@ -46,6 +46,7 @@ class HealthReport:
             ("latency p95", f"{outputs.latency_p95_s:.2f} s"),
             ("keyframes", str(stats.keyframes)),
             ("keyframes thinned", str(pipeline.thinned)),
+            ("frames rejected: paused, or before camera_info", str(session.intake.skipped)),
             *[(f"frames rejected: {reason}", str(count)) for reason, count in sorted(stats.rejected.items())],
             *device_memory(),
         ]
@@ -60,7 +61,7 @@ class HealthReport:
         node, session = self._node, self._node.session
         intake = session.intake if session is not None else None
         if intake is None or not intake.inputs:
-            return Finding(OK, "Not active: nothing is subscribed to.")
+            return Finding(WARN, node.problem)
         values = node.health.rows()
         missing = node.health.missing(node.config.ros.missing_after_s)
         troubles: list[str] = []

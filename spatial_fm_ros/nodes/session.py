@@ -95,6 +95,7 @@ class Session:
             self.pipeline,
             self.last,
             self.intake.frames,
+            self.intake.skipped,
             sum(self._health.bad.values()),
             self.outputs.latency_p95_s,
             self.config.ros.map_frame,

@@ -141,15 +141,16 @@ class Robot:
         self.odometry = make(Odometry, "odom", qos) if odometry else None
         self.static = make(TFMessage, "/tf_static", LATCHED)
         if static_tf:
-            rig = simulator.rig
-            pairs = (
-                ("camera_optical_frame", rig.body_from_camera),
-                ("lidar", rig.body_from_lidar),
-                ("imu", rig.body_from_imu),
-            )
-            self.static.publish(
-                TFMessage(transforms=[encode_transform(m, 0, "base_link", child) for child, m in pairs])
-            )
+            self.publish_static_tf()
+
+    def publish_static_tf(self):
+        rig = self.simulator.rig
+        pairs = (
+            ("camera_optical_frame", rig.body_from_camera),
+            ("lidar", rig.body_from_lidar),
+            ("imu", rig.body_from_imu),
+        )
+        self.static.publish(TFMessage(transforms=[encode_transform(m, 0, "base_link", child) for child, m in pairs]))
 
     def play(self, start_s=0.0, stop_s=None, speed=4.0, shift_ns=0, change=None):
         """Publish the samples of a stretch of the run; `change(message)` may alter an image message."""
