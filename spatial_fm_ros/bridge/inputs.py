@@ -13,6 +13,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu, PointCloud2
 
 from spatial_fm_ros.bridge import qos
 from spatial_fm_ros.core.config import RosConfig
+from spatial_fm_ros.core.errors import ConfigError
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
@@ -39,7 +40,10 @@ def is_compressed(config: RosConfig) -> bool:
 
 
 def expected_inputs(node: Node, config: RosConfig) -> list[InputTopic]:
-    """The inputs a configuration asks for; one with an empty topic is not wanted."""
+    """The inputs a configuration asks for; one with an empty topic is not wanted.
+
+    Raises ConfigError for a name that can be no topic.
+    """
     odometry = config.odometry_topic if config.pose_source == "odometry" else ""
     wanted = [
         ("image", config.image_topic, CompressedImage if is_compressed(config) else Image),
@@ -49,10 +53,17 @@ def expected_inputs(node: Node, config: RosConfig) -> list[InputTopic]:
         ("imu", config.imu_topic, Imu),
     ]
     return [
-        InputTopic(role, node.resolve_topic_name(topic), message, _input_qos(role, config))
+        InputTopic(role, _resolved(node, role, topic), message, _input_qos(role, config))
         for role, topic, message in wanted
         if topic
     ]
+
+
+def _resolved(node: Node, role: str, topic: str) -> str:
+    try:
+        return str(node.resolve_topic_name(topic))
+    except Exception as error:  # rclpy raises its unspecific C error
+        raise ConfigError(f"'{topic}' (input '{role}') is no name of a ROS topic: {error}") from error
 
 
 def _input_qos(role: str, config: RosConfig) -> QoSProfile:

@@ -54,6 +54,9 @@ def main(argv: list[str] | None = None) -> int:
         _listen(node, options.duration)
         problems = check.problems()
         _print(check.heard, problems, options.duration)
+    except ConfigError as error:
+        print(f"check_topics: {error}", file=sys.stderr)
+        return 2
     except (KeyboardInterrupt, ExternalShutdownException):
         return 130
     finally:
