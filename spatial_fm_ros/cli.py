@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spatial_fm_ros.commands import evaluate
-from spatial_fm_ros.commands.console import DEBUG_VARIABLE, INTERRUPTED, in_sentences, out, warn
+from spatial_fm_ros.commands.console import DEBUG_VARIABLE, INTERRUPTED, NOTHING_MAPPED, in_sentences, out, warn
 
 if TYPE_CHECKING:
     from spatial_fm_ros.offline.mapper import RunSummary
@@ -118,6 +118,8 @@ def map_command(
     _tell(summary)
     if summary.interrupted:
         raise typer.Exit(INTERRUPTED)
+    if not summary.report["counts"]["maps"]:
+        raise typer.Exit(NOTHING_MAPPED)
 
 
 def _tell(summary: RunSummary) -> None:
@@ -170,6 +172,8 @@ def simulate_command(
     if form not in ("mcap", "sqlite3", "sequence"):
         raise InputError(f"The form of a recording is mcap, sqlite3 or sequence, got '{form}'.")
     changes = {key: value for key, value in (("seed", seed), ("duration_s", duration)) if value is not None}
+    if form == "sequence":
+        changes["start_ns"] = 0  # a sequence folder counts time from its first image
     chosen = get_scenario(scenario, **changes)
 
     from spatial_fm_ros.offline.progress import RunProgress

@@ -13,8 +13,8 @@ from rich.table import Table
 
 from spatial_fm_ros.core.errors import SpatialFMError
 
-#: Exit codes: a sentence was printed; interrupted by Ctrl-C.
-FAILED, INTERRUPTED = 2, 130
+#: Exit codes: no window could be posed; an error, told in a sentence; interrupted by Ctrl-C.
+NOTHING_MAPPED, FAILED, INTERRUPTED = 1, 2, 130
 DEBUG_VARIABLE = "SPATIAL_FM_DEBUG"
 
 out = Console(highlight=False)

@@ -84,16 +84,16 @@ def show_trajectory(errors: TrajectoryErrors) -> None:
     delta = f"{errors.delta:g} {errors.delta_unit}"
     for title, field in (
         ("ATE", "ate"),
-        ("rotation [deg]", "ate_rotation_deg"),
+        ("orientation, degrees", "ate_rotation_deg"),
         (f"RPE per {delta}", "rpe"),
-        (f"RPE rotation per {delta} [deg]", "rpe_rotation_deg"),
+        (f"RPE per {delta}, degrees", "rpe_rotation_deg"),
     ):
         for aligned, name in zip(both, ("Sim(3)", "SE(3)")):
             s = getattr(aligned, field)
             rows.append(
                 [f"{title} after {name}", *(number(v) for v in (s.rmse, s.mean, s.median, s.max)), str(s.count)]
             )
-    table("", ["", "RMSE", "mean", "median", "max", "count"], rows)
+    table("", ["error", "after", "RMSE", "mean", "median", "max", "count"], rows)
 
 
 @app.command()
@@ -116,7 +116,8 @@ def depth(
     pairs = matched_pairs(
         estimate, truth, truth_unit=truth_unit, estimate_unit=estimate_unit, tolerance_s=tolerance, submap=submap
     )
-    errors = evaluate_depth((make() for make in pairs), scaling=scaling.value, min_confidence=min_confidence)
+    with out.status(f"comparing {len(pairs)} images"):
+        errors = evaluate_depth((make() for make in pairs), scaling=scaling.value, min_confidence=min_confidence)
     scaled = "" if scaling is Scaling.none else f"; estimate times {number(errors.scale)} ({scaling.value} median)"
     out.print(
         f"{errors.images} images, {errors.pixels} pixels of confidence {min_confidence:g} or more: "

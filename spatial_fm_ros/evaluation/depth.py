@@ -191,6 +191,11 @@ def matched_pairs(
     if None not in stamps_e and None not in stamps_t:
         index_e, index_t = associate(np.array(stamps_e), np.array(stamps_t), tolerance_s)
         matched = [(estimates[i], truths[j]) for i, j in zip(index_e, index_t)]
+    elif None not in stamps_e or None not in stamps_t:
+        raise InputError(
+            f"Only one of {estimate} and {truth} tells when its depth images were taken, and equal names would mean "
+            "nothing: give a sequence folder, a run's folder or a simulation's truth for both, or plain files for both."
+        )
     else:
         by_name = {entry.key: entry for entry in truths}
         matched = [(entry, by_name[entry.key]) for entry in estimates if entry.key in by_name]

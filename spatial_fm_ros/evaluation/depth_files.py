@@ -94,8 +94,9 @@ def open_depth(path: Path, unit: float | None = None) -> list[DepthEntry]:
     files = sorted(file for file in path.iterdir() if file.suffix.lower() in DEPTH_SUFFIXES)
     if not files:
         raise InputError(f"The folder {path} holds no depth images ({', '.join(DEPTH_SUFFIXES)}).")
-    description = path.parent / "sequence.json"
-    if description.is_file():
+    beside = (path.parent / "sequence.json", path.parent.parent / "sequence.json")  # the second: truth/depth
+    description = next((file for file in beside if file.is_file()), None)
+    if description is not None:
         from spatial_fm_ros.sources.images import stamp_of_index
         from spatial_fm_ros.sources.sequence import described_camera, read_description
 

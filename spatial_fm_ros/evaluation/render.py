@@ -49,7 +49,7 @@ def render(
         scale = view.focal_share * height / z
     u = np.round(local[:, 0] * scale + (width - 1) / 2).astype(np.int64)
     v = np.round(local[:, 1] * scale + (height - 1) / 2).astype(np.int64)
-    radius = np.clip(np.ceil((point_size * scale - 1.0) / 2.0), 0, 4).astype(np.int64)
+    radius = np.clip(np.ceil((point_size * scale - 1.0) / 2.0), 0, 5).astype(np.int64)
     depth = np.full(height * width, np.inf, np.float32)
     shown = np.empty((height * width, 3), np.uint8)
     shown[:] = BACKGROUND
@@ -95,7 +95,9 @@ def views_of(points: Array, up: Array, cameras: Array) -> list[View]:
         a = np.radians(angle)
         direction = 0.87 * (np.cos(a) * forward + np.sin(a) * side) + 0.5 * up
         distance = 2.2 * radius
-        views.append(View(name, look_at(centre + direction * distance, centre, up), 1.1, near=distance - 0.75 * radius))
+        views.append(
+            View(name, look_at(centre + direction * distance, centre, up), 1.45, near=distance - 0.75 * radius)
+        )
     middle = cameras[len(cameras) // 2]
     eye = middle[:3, 3] - 0.35 * radius * middle[:3, 2] + 0.12 * radius * up
     views.append(View("camera", look_at(eye, eye + middle[:3, 2], up), 0.9, near=0.05 * radius))
@@ -118,7 +120,7 @@ def map_views(cloud: PointCloud, cameras: Array, point_size: float, up: Array | 
             heights = points @ up
             eyes = cameras[:, :3, 3] @ up
             below = heights < max(float(np.percentile(heights, 80)), float(np.median(eyes)))
-            pictures["top"] = render(points[below], colors[below], view, point_size=point_size)
+            pictures["top"] = render(points[below], colors[below], view, point_size=1.2 * point_size)
         else:
-            pictures[view.name] = render(points, colors, view, point_size=point_size)
+            pictures[view.name] = render(points, colors, view, point_size=1.2 * point_size)
     return pictures

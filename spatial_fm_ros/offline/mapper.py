@@ -97,7 +97,6 @@ class _Run:
             except OutputError as error:
                 # The map so far is in memory: write what still fits rather than lose it.
                 self.notes.append(f"Mapping ended early: {error}")
-                self.console.print(f"[yellow]{error}[/]", highlight=False)
         if stop.is_set():
             self.notes.append("The run was interrupted; this is the map up to then.")
         return RunTimes(mapping_s=time.perf_counter() - started, cpu_s=time.process_time() - cpu)

@@ -78,10 +78,9 @@ class RunProgress:
 
     def _print(self) -> None:
         self._printed = time.monotonic()
-        total = f"/{self._total}" if self._total else ""
         left = _left(self._done, self._total, self._printed - self._started)
-        parts = [f"{self._title} {self._done}{total}", self._rate(), left, self._status]
-        self._console.print("  ".join(part for part in parts if part), highlight=False)
+        parts = [f"{self._title}: {self._rate()}", left, self._status]
+        self._console.print(", ".join(part for part in parts if part), highlight=False, soft_wrap=True)
 
     def _rate(self) -> str:
         elapsed = time.monotonic() - self._started

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from spatial_fm_ros.core.config_files import flatten
 from spatial_fm_ros.core.errors import OutputError
 from spatial_fm_ros.core.mapping.export import write_ply
 from spatial_fm_ros.core.pipeline import Pipeline
-from spatial_fm_ros.core.types import Image, PointCloud, ScaleState
+from spatial_fm_ros.core.types import Image, ScaleState
 from spatial_fm_ros.evaluation.depth_files import DepthWriter
 from spatial_fm_ros.evaluation.plots import image_png
 from spatial_fm_ros.evaluation.render import map_views
@@ -47,65 +48,98 @@ def write_results(
 ) -> dict[str, Any]:
     """Everything into `folder`; returns the report. The smallest and most wanted files come first.
 
-    Raises OutputError at the first file that cannot be written.
+    One file that cannot be written does not keep the others from being tried; OutputError is raised
+    at the end, for the first of them.
     """
     started = time.perf_counter()
+    attempts = _Attempts()
     trajectories = ordered(pipeline.trajectories())
     metric = record.metric_submaps()
-    files = write_trajectories(folder, trajectories)
-    every = None
-    if trajectories and trajectories[0].submap in metric:
-        gap = pipeline.config.intake.pose_max_gap_s
-        every = pose_every_frame(record, trajectories[0], source.rig.body_from_camera, gap)
-    if every is not None:
-        write_tum(folder / "trajectory_all.tum", every.stamps_ns, every.poses)
-        files.append("trajectory_all.tum")
-    clouds = _write_maps(folder, pipeline, trajectories, metric, show)
-    files += list(clouds)
-    for share in depth.close(metric):
-        show(f"writing depth images, {100 * share:.0f} %")
+    with attempts:
+        write_trajectories(folder, trajectories, attempts.files)
+    with attempts:
+        _write_every_frame(folder, source, pipeline, record, trajectories, attempts.files)
+    clouds = {t.submap: pipeline.map_cloud(t.submap) for t in trajectories}
+    for number, (submap, cloud) in enumerate(clouds.items()):
+        name = "map.ply" if number == 0 else f"map_{number}.ply"
+        show(f"writing {name}")
+        with attempts:
+            words = "metres" if submap in metric else "world units of unknown size (scale not metric)"
+            write_ply(folder / name, cloud, f"lengths are {words}")
+            attempts.files.append(name)
+    with attempts:
+        for share in depth.close(metric):
+            show(f"writing depth images, {100 * share:.0f} %")
+        attempts.files.append("depth/index.json")
     show("drawing the map")
-    largest = next(iter(clouds.values()), PointCloud.empty())
-    views = _write_views(folder, largest, trajectories, pipeline.config.map.voxel_size)
+    views: dict[str, Image] = {}
+    if trajectories:
+        largest = clouds[trajectories[0].submap]
+        views = map_views(largest, trajectories[0].world_from_camera, pipeline.config.map.voxel_size)
+    with attempts:
+        _write_views(folder, views, attempts.files)
     show("writing the report")
-    report = _report(source, pipeline, record, trajectories, times, [*notes, *_notes(source, record)], interrupted)
-    report["counts"]["map_points"] = int(sum(len(cloud) for cloud in clouds.values()))
+    all_notes = [*notes, *_notes(source, record), *(str(error) for error in attempts.errors)]
+    report = _report(source, pipeline, record, trajectories, times, all_notes, interrupted)
+    report["counts"]["map_points"] = sum(len(cloud) for cloud in clouds.values())
     report["counts"]["depth_images"] = depth.count
-    report["files"] = [*files, "depth/index.json", *(f"views/{name}.png" for name in views), "report.html"]
+    report["files"] = attempts.files
     report["timing"]["writing_s"] = time.perf_counter() - started
-    write_json(folder / "report.json", report)
-    write_html(folder / "report.html", report, record, trajectories, views)
+    with attempts:
+        write_json(folder / "report.json", report)
+    with attempts:
+        write_html(folder / "report.html", report, record, trajectories, views)
+    if attempts.errors:
+        more = f" ({len(attempts.errors) - 1} more files too)" if len(attempts.errors) > 1 else ""
+        raise OutputError(f"{attempts.errors[0]}{more} What could be written is in {folder}.") from attempts.errors[0]
     return report
 
 
-def _write_maps(
-    folder: Path, pipeline: Pipeline, trajectories: list[Trajectory], metric: set[int], show: Callable[[str], None]
-) -> dict[str, PointCloud]:
-    """map.ply of the largest map, map_1.ply ... of the others: maps of different gauges are never mixed."""
-    clouds = {}
-    for number, trajectory in enumerate(trajectories):
-        name = "map.ply" if number == 0 else f"map_{number}.ply"
-        show(f"writing {name}")
-        cloud = pipeline.map_cloud(trajectory.submap)
-        words = "metres" if trajectory.submap in metric else "world units of unknown size (scale not metric)"
-        write_ply(folder / name, cloud, f"lengths are {words}")
-        clouds[name] = cloud
-    return clouds
+class _Attempts:
+    """Collects OutputErrors of the blocks it guards. files: names written so far."""
+
+    def __init__(self) -> None:
+        self.errors: list[OutputError] = []
+        self.files: list[str] = []
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if isinstance(error, OutputError):
+            self.errors.append(error)
+            return True
+        return False
 
 
-def _write_views(
-    folder: Path, cloud: PointCloud, trajectories: list[Trajectory], voxel_size: float
-) -> dict[str, Image]:
-    if not trajectories:
-        return {}
-    views = map_views(cloud, trajectories[0].world_from_camera, voxel_size)
+def _write_every_frame(
+    folder: Path,
+    source: Source,
+    pipeline: Pipeline,
+    record: RunRecord,
+    trajectories: list[Trajectory],
+    files: list[str],
+) -> None:
+    """trajectory_all.tum, where odometry gives every frame a pose in the largest map, which is metric."""
+    if not trajectories or trajectories[0].submap not in record.metric_submaps():
+        return
+    gap = pipeline.config.intake.pose_max_gap_s
+    every = pose_every_frame(record, trajectories[0], source.rig.body_from_camera, gap)
+    if every is not None:
+        write_tum(folder / "trajectory_all.tum", every.stamps_ns, every.poses)
+        files.append("trajectory_all.tum")
+
+
+def _write_views(folder: Path, views: dict[str, Image], files: list[str]) -> None:
     for name, picture in views.items():
         try:
             (folder / "views").mkdir(exist_ok=True)
             (folder / "views" / f"{name}.png").write_bytes(image_png(picture))
         except OSError as error:
             raise OutputError(f"The picture {name}.png cannot be written: {error.strerror or error}.") from error
-    return views
+        files.append(f"views/{name}.png")
 
 
 def _notes(source: Source, record: RunRecord) -> list[str]:

@@ -23,14 +23,12 @@ def ordered(trajectories: list[Trajectory]) -> list[Trajectory]:
     return [largest, *(t for t in filled if t is not largest)]
 
 
-def write_trajectories(folder: Path, trajectories: list[Trajectory]) -> list[str]:
-    """trajectory.tum of the first, trajectory_1.tum ... of the others. Returns the names. OutputError."""
-    names = []
+def write_trajectories(folder: Path, trajectories: list[Trajectory], files: list[str]) -> None:
+    """trajectory.tum of the first, trajectory_1.tum ... of the others; names go to `files`. OutputError."""
     for number, trajectory in enumerate(trajectories):
         name = "trajectory.tum" if number == 0 else f"trajectory_{number}.tum"
         write_tum(folder / name, trajectory.stamps_ns, trajectory.world_from_camera)
-        names.append(name)
-    return names
+        files.append(name)
 
 
 def interpolated(stamps_ns: NDArray[np.int64], poses: Array, at_ns: int, max_gap_ns: int) -> Array | None:

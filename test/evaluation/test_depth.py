@@ -138,6 +138,11 @@ def test_plain_folders_match_by_name(tmp_path):
     assert errors.images == 3 and errors.abs_rel == pytest.approx(0.5)
     np.save(tmp_path / "b" / "y.npy", np.zeros((4, 4)))
     assert len(matched_pairs(tmp_path / "b", tmp_path / "a")) == 3
+    writer = DepthWriter(tmp_path / "own")
+    writer.add(keyframe(0, np.full((4, 4), 2.0)))
+    list(writer.close({0}))
+    with pytest.raises(InputError, match="Only one of .* tells when"):
+        matched_pairs(tmp_path / "own", tmp_path / "a")
 
 
 def test_sentences(tmp_path):
