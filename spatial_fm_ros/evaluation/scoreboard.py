@@ -102,6 +102,21 @@ def print_scores(scores: Sequence[Score], title: str) -> None:
     Console(width=110).print(table)
 
 
+def score_rows(scores: Sequence[Score]) -> list[tuple[str, str]]:
+    """Name and sentence of each figure, for a report."""
+    rows = []
+    for score in scores:
+        words = [_with_unit(score.value, score.unit)]
+        if score.floor is not None:
+            reached = "reached" if score.passed else "MISSED"
+            words.append(f"at least {_with_unit(score.floor, score.unit)}: {reached}")
+        if score.aim is not None:
+            reached = "reached" if score.verdict == "aim" else "not yet"
+            words.append(f"aim {_with_unit(score.aim, score.unit)}: {reached}")
+        rows.append((score.name, "; ".join([*words, score.note] if score.note else words)))
+    return rows
+
+
 def write_scores(scores: Sequence[Score], path: Path) -> None:
     """The same as JSON, with the verdict of each."""
     rows = [{**asdict(score), "passed": score.passed, "verdict": score.verdict} for score in scores]

@@ -20,7 +20,7 @@ MAP_POINTS = 200_000
 
 
 @dataclass(frozen=True, eq=False)
-class DepthSample:
+class PublishedDepth:
     """One published depth image."""
 
     stamp_ns: int
@@ -30,7 +30,7 @@ class DepthSample:
 
 
 def score_against(
-    truth: Truth, estimate: StampedPoses, samples: Iterable[DepthSample], cloud: PointCloud
+    truth: Truth, estimate: StampedPoses, samples: Iterable[PublishedDepth], cloud: PointCloud
 ) -> tuple[TrajectoryErrors, list[Score], list[DepthPair]]:
     """All geometric figures of a run, lengths taken as the metres they claim to be.
 
@@ -51,7 +51,7 @@ def score_against(
     return errors, scores, pairs
 
 
-def spread(items: Sequence[DepthSample], count: int) -> list[DepthSample]:
+def spread(items: Sequence[PublishedDepth], count: int) -> list[PublishedDepth]:
     """At most `count` of them, evenly over the run."""
     if len(items) <= count:
         return list(items)

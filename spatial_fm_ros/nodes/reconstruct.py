@@ -6,7 +6,9 @@ cleanup drops map and model. By default the node configures and activates itself
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import traceback
 from typing import Any
 
@@ -15,6 +17,7 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.signals import SignalHandlerOptions
 
 from spatial_fm_ros.bridge import qos
 from spatial_fm_ros.bridge.clock import STEADY, on_clock_jump_back
@@ -176,35 +179,37 @@ class Reconstruct(LifecycleNode):
 
 def main(argv: list[str] | None = None) -> int:
     """Run the node until Ctrl-C. Returns the exit code."""
-    rclpy.init(args=argv)
+    # rclpy's own handler ends the middleware at once, while the worker still publishes.
+    rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda _number, _frame: stop.set())
     try:
         node = Reconstruct()
     except ConfigError as error:
         print(f"reconstruct: {error}", file=sys.stderr)
         rclpy.try_shutdown()
         return 2
-    # The model takes and leaves the interpreter lock thousands of times a window; with the default of
-    # 5 ms it would wait that long behind message callbacks each time.
-    sys.setswitchinterval(0.0002)
     executor = MultiThreadedExecutor(num_threads=4)
     executor.add_node(node)
-    try:
-        _spin(executor, node)
-    finally:
-        node.close()
-        executor.shutdown()
-        node.destroy_node()
-        rclpy.try_shutdown()
+    spinner = threading.Thread(target=_spin, args=(executor, node, stop), name="executor")
+    spinner.start()
+    stop.wait()
+    node.close()
+    executor.shutdown()
+    spinner.join()
+    node.destroy_node()
+    rclpy.try_shutdown()
     return 0
 
 
-def _spin(executor: MultiThreadedExecutor, node: Reconstruct) -> None:
-    """Until Ctrl-C. A callback that raises is a defect: it is logged, and the node goes on mapping."""
-    while rclpy.ok():
+def _spin(executor: MultiThreadedExecutor, node: Reconstruct, stop: threading.Event) -> None:
+    """Until `stop`. A callback that raises is a defect: it is logged, and the node goes on mapping."""
+    while not stop.is_set():
         try:
             executor.spin()
-        except (KeyboardInterrupt, ExternalShutdownException):
-            return
+        except ExternalShutdownException:
+            stop.set()
         except Exception:
             node.get_logger().error(f"Internal error in a callback:\n{traceback.format_exc()}")
 

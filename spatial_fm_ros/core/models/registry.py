@@ -7,6 +7,7 @@ from importlib import import_module
 from spatial_fm_ros.core.config import ModelConfig
 from spatial_fm_ros.core.errors import ModelError
 from spatial_fm_ros.core.models.base import SpatialModel
+from spatial_fm_ros.core.threads import wait_passively
 
 MODELS: dict[str, str] = {
     "geometric": "spatial_fm_ros.core.models.geometric.model:GeometricModel",
@@ -18,5 +19,6 @@ def create_model(config: ModelConfig) -> SpatialModel:
     """The model `config.name`, not loaded yet. Raises ModelError for an unknown name."""
     if config.name not in MODELS:
         raise ModelError(f"Unknown model '{config.name}'; expected one of {', '.join(sorted(MODELS))}.")
+    wait_passively()
     module, _, cls = MODELS[config.name].partition(":")
     return getattr(import_module(module), cls)(config)  # type: ignore[no-any-return]
