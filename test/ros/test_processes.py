@@ -1,0 +1,179 @@
+"""Installed executables and the launch file, as processes, as a user starts them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+rclpy = pytest.importorskip("rclpy", reason="these tests need ROS 2 (scripts/with_env)")
+
+from ament_index_python.packages import get_package_share_directory  # noqa: E402
+from lifecycle_msgs.srv import GetState  # noqa: E402
+from rcl_interfaces.srv import GetParameters  # noqa: E402
+
+LAUNCH = Path(get_package_share_directory("spatial_fm_ros")) / "launch" / "reconstruct.launch.py"
+RUN_LAUNCH = """
+import sys
+from launch import LaunchDescription, LaunchService
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import AnyLaunchDescriptionSource
+arguments = [tuple(word.split(":=", 1)) for word in sys.argv[2:]]
+service = LaunchService()
+source = AnyLaunchDescriptionSource(sys.argv[1])
+service.include_launch_description(
+    LaunchDescription([IncludeLaunchDescription(source, launch_arguments=arguments)])
+)
+sys.exit(service.run())
+"""
+
+
+@pytest.fixture
+def process(ros):
+    """Start a command in the test's domain, in a process group of its own; all end with the test."""
+    started = []
+
+    def start(command):
+        environment = os.environ | {"ROS_DOMAIN_ID": str(ros.domain), "PYTHONUNBUFFERED": "1"}
+        child = subprocess.Popen(
+            [str(word) for word in command],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(child)
+        return child
+
+    yield start
+    for child in started:
+        if child.poll() is None:
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        child.stdout.close()
+
+
+def interrupt(child):
+    """Ctrl-C reaches the whole process group. Returns (exit code, output)."""
+    os.killpg(child.pid, signal.SIGINT)
+    output, _ = child.communicate(timeout=20)
+    return child.returncode, output
+
+
+def executable(name):
+    from ament_index_python.packages import get_package_prefix
+
+    return Path(get_package_prefix("spatial_fm_ros")) / "lib" / "spatial_fm_ros" / name
+
+
+def test_reconstruct_runs_and_ends_cleanly_on_ctrl_c(ros, process, truth_folder, simulator, kit):
+    command = [executable("reconstruct"), "--ros-args"]
+    for name, value in (kit.small | kit.topics | {"model.oracle.truth": truth_folder}).items():
+        command += ["-p", f"{name}:={value}"]
+    child = process(command)
+    ears = kit.Ears(ros)
+    robot = kit.Robot(ros, simulator)
+    kit.wait_for(robot.image.get_subscription_count, 30.0, "the node")
+    time.sleep(0.5)
+    robot.play(0.0, 4.0, speed=2.0)
+    kit.wait_for(lambda: ears["depth/image"] and ears["map"] and ears.edges(), what="outputs")
+    code, output = interrupt(child)
+    assert code == 0 and "Traceback" not in output, output
+
+
+def test_wrong_parameters_are_a_sentence_not_a_traceback(process):
+    child = process([executable("reconstruct"), "--ros-args", "-p", "window.size:=1000"])
+    output, _ = child.communicate(timeout=30)
+    assert child.returncode == 2 and "Traceback" not in output
+    assert "reconstruct: Parameter 'window.size' must be at most 64, got 1000." in output
+
+
+def test_launch_file_takes_topics_model_and_files(ros, process, truth_folder, tmp_path, kit):
+    extra = tmp_path / "extra.yaml"
+    extra.write_text(f"/**:\n  ros__parameters:\n    model.oracle.truth: '{truth_folder}'\n    window.size: 5\n")
+    child = process(
+        [
+            *(sys.executable, "-c", RUN_LAUNCH, LAUNCH, "model:=oracle", f"config:=realsense_d4xx,{extra}"),
+            *("image_topic:=/cam/color/image_raw", "odometry_topic:=odom", "namespace:=robot7"),
+        ]
+    )
+    ears = kit.Ears(ros, target="robot7/reconstruct", outputs=(), with_map=False)
+    asked = {
+        "ros.image_topic": "/cam/color/image_raw",
+        "ros.camera_info_topic": "/cam/color/camera_info",
+        "ros.odometry_topic": "odom",
+        "ros.imu_topic": "/camera/camera/imu",
+        "model.name": "oracle",
+        "window.size": 5,
+        "use_sim_time": False,
+    }
+    request = GetParameters.Request(names=list(asked))
+    answer = ears.call(GetParameters, "/robot7/reconstruct/get_parameters", request, 30.0)
+    fields = {1: "bool_value", 2: "integer_value", 3: "double_value", 4: "string_value"}
+    got = {name: getattr(v, fields[v.type]) for name, v in zip(asked, answer.values, strict=True)}
+    assert got == asked
+
+    def state():
+        return ears.call(GetState, "/robot7/reconstruct/get_state").current_state.label
+
+    kit.wait_for(lambda: state() == "active", what="autostart")
+    code, output = interrupt(child)
+    assert "Traceback" not in output, output
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [("config:=nowhere.yaml", "neither a file nor one of"), ("bag:=/nowhere/bag", "does not exist")],
+)
+def test_launch_says_what_is_wrong_with_an_argument(process, argument, words):
+    child = process([sys.executable, "-c", RUN_LAUNCH, LAUNCH, argument])
+    output, _ = child.communicate(timeout=30)
+    assert words in output, output
+
+
+def test_check_topics_is_content_with_a_healthy_robot(ros, process, simulator, kit):
+    robot = kit.Robot(ros, simulator)
+    command = [executable("check_topics"), "--duration", "3"]
+    for option in ("image", "camera-info", "points", "odometry", "imu"):
+        role = option.replace("-", "_")
+        command += [f"--{option}", kit.topics[f"ros.{role}_topic"]]
+    child = process(command)
+    while child.poll() is None:
+        robot.play(0.0, 1.0, shift_ns=time.time_ns() - simulator.scenario.start_ns, speed=1.0)
+    output = child.stdout.read()
+    assert child.returncode == 0, output
+    for words in ("320x240 rgb8", "camera_optical_frame", "of 'base_link'", "points"):
+        assert words in output
+    assert "ERROR" not in output and "Traceback" not in output
+
+
+def test_check_topics_names_what_is_wrong(ros, process, simulator, kit):
+    robot = kit.Robot(ros, simulator, reliable=False, static_tf=False)
+    command = [
+        *(executable("check_topics"), "--duration", "3", "--image", "camera/image"),
+        *("--camera-info", "camera/camera_info", "--odometry", "odom", "--points", "no_points"),
+        *("--image-reliability", "reliable"),
+    ]
+    child = process(command)
+    while child.poll() is None:
+        robot.play(0.0, 1.0, shift_ns=-5_000_000_000, speed=2.0)
+    output = child.stdout.read()
+    assert child.returncode == 1 and "Traceback" not in output, output
+    assert "nobody publishes /no_points" in output
+    assert "/camera/image of /robot has incompatible QoS" in output
+    assert "behind this node's clock" in output
+
+
+def test_check_topics_help_and_wrong_options(process):
+    for arguments, code, words in (
+        (["--help"], 0, "--camera-info"),
+        (["--pose-source", "gps"], 2, "odometry, tf, none"),
+        (["--image", "no good name"], 2, "no name of a ROS topic"),
+    ):
+        child = process([executable("check_topics"), *arguments])
+        output, _ = child.communicate(timeout=30)
+        assert child.returncode == code and words in output and "Traceback" not in output, output
