@@ -50,7 +50,7 @@ class Atlas:
         return levels
 
     def _level(self, texture: NDArray[np.int64], uv: Field, level: NDArray[np.int64]) -> Image:
-        region = self.regions.reshape(-1, 4)[texture * LEVELS + level]
+        region = np.take(self.regions.reshape(-1, 4), texture * LEVELS + level, axis=0)
         at = uv * region[:, :2]
         at += region[:, 2:]
         # remap wants a picture-like map: fold the list into rows.

@@ -80,11 +80,11 @@ class World:
         weights = answer["primitive_uvs"].numpy()
         missed = np.isinf(distance)
         safe = np.where(missed, np.uint32(0), triangle)
-        facts = self._facts[safe]
+        facts = np.take(self._facts, safe, axis=0)
         uv = facts[:, 0:2] + weights[:, :1] * facts[:, 2:4] + weights[:, 1:] * facts[:, 4:6]
         length = np.sqrt(_dot(directions, directions))
         cosine = np.abs(_dot(directions, facts[:, 6:9])) / length
-        patch = self._patch_of[safe]
+        patch = np.take(self._patch_of, safe)
         if missed.any():
             patch[missed] = self._sky
             unit = directions[missed] / length[missed, None]

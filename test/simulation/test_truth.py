@@ -8,6 +8,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from spatial_fm_ros.core.errors import InputError
 from spatial_fm_ros.core.types import Camera
@@ -37,6 +39,31 @@ def test_pixel_rays_invert_the_distortion() -> None:
     camera = SCENARIOS["room_drive"].camera()
     grid = np.stack(np.meshgrid(np.arange(0, 640, 9.0), np.arange(0, 480, 9.0)), 2).reshape(-1, 2)
     assert np.abs(project(camera, pixel_rays(camera, grid)) - grid).max() < 1e-6
+
+
+@given(
+    focal=st.floats(150, 900),
+    shift=st.floats(-20, 20),
+    radial=st.floats(-0.12, 0.1),
+    tangential=st.floats(-0.002, 0.002),
+    fisheye=st.booleans(),
+)
+@settings(max_examples=40, deadline=None)
+def test_pixel_rays_project_back(focal: float, shift: float, radial: float, tangential: float, fisheye: bool) -> None:
+    K = np.array([[focal, 0, 160 + shift], [0, 1.02 * focal, 120 - shift], [0, 0, 1]])
+    model = "equidistant" if fisheye else "plumb_bob"
+    coefficients = (radial / 4, 0.01, 0.0, 0.0) if fisheye else (radial, 0.01, tangential, -tangential, 0.0)
+    camera = Camera(320, 240, K, model, coefficients)
+    grid = np.stack(np.meshgrid(np.arange(20, 300, 20.0), np.arange(20, 220, 20.0)), 2).reshape(-1, 2)
+    # Rays far from the axis of a short lens may leave the range where the model is one-to-one.
+    grid = grid[np.linalg.norm((grid - K[:2, 2]) / focal, axis=1) < 0.8]
+    rays = pixel_rays(camera, grid)
+    if fisheye:
+        back, _ = cv2.fisheye.projectPoints(rays.reshape(-1, 1, 3), np.zeros(3), np.zeros(3), K, np.array(coefficients))
+        back = back.reshape(-1, 2)
+    else:
+        back = project(camera, rays)
+    assert np.abs(back - grid).max() < 1e-4
 
 
 @pytest.mark.parametrize("name", ["room_drive", "street_drive"])
