@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from spatial_fm_ros.core.config import Config
-from spatial_fm_ros.core.errors import InputError, OutputError
+from spatial_fm_ros.core.errors import InputError, ModelError, SpatialFMError
 from spatial_fm_ros.core.models.base import SpatialModel
 from spatial_fm_ros.core.pipeline import Pipeline
 from spatial_fm_ros.core.types import Frame, ImuSample, LidarScan, PoseSample, Update
@@ -54,8 +54,12 @@ def map_recording(
     with stop_on_interrupt() as stop:
         times = run.feed(stop)
     if not run.record.frame_stamps:
+        if run.broken is not None:
+            raise run.broken
         raise InputError(f"The {source.kind} {source.path} gave no image. {' '.join(source.summary())}".strip())
     report = run.write(times, interrupted=stop.is_set())
+    if run.broken is not None:
+        raise _told(run.broken, folder) from run.broken
     return RunSummary(folder, stop.is_set(), report)
 
 
@@ -71,6 +75,7 @@ class _Run:
         self.record = RunRecord(confident=config.map.min_confidence)
         self.depth = DepthWriter(folder / "depth")
         self.notes: list[str] = []
+        self.broken: Exception | None = None
         self._pose_offset_ns = round(config.intake.pose_time_offset_s * 1e9)
         self._use_poses = config.ros.pose_source != "none" and source.rig.body_from_camera is not None
 
@@ -94,9 +99,10 @@ class _Run:
                 if not stop.is_set():
                     progress.status("last window")
                     self._updated(self.pipeline.finish(), progress)
-            except OutputError as error:
-                # The map so far is in memory: write what still fits rather than lose it.
-                self.notes.append(f"Mapping ended early: {error}")
+            except Exception as error:
+                # Whatever it is, the map so far is in memory and must not be lost: told after it is written.
+                self.broken = error
+                self.notes.append(f"Mapping ended early: {_sentence(error)}")
         if stop.is_set():
             self.notes.append("The run was interrupted; this is the map up to then.")
         return RunTimes(mapping_s=time.perf_counter() - started, cpu_s=time.process_time() - cpu)
@@ -142,6 +148,20 @@ class _Run:
             return write_results(
                 self.folder, self.source, self.pipeline, self.record, self.depth, times, self.notes, interrupted, show
             )
+
+
+def _sentence(error: Exception) -> str:
+    return str(error) if isinstance(error, SpatialFMError) else f"{type(error).__name__}: {error}"
+
+
+def _told(error: Exception, folder: Path) -> SpatialFMError:
+    """The error that broke off a run, with the place of what was saved."""
+    if isinstance(error, SpatialFMError):
+        return type(error)(f"{error} What was mapped before is in {folder}.")
+    return ModelError(
+        f"Mapping broke off by an error of the program itself, {_sentence(error)}; what was mapped before is in "
+        f"{folder}. Run again with --debug and report what it shows."
+    )
 
 
 @contextmanager

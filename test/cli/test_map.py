@@ -127,6 +127,48 @@ def test_a_full_disk_loses_only_what_does_not_fit(recorded, tmp_path):
     assert len(read_tum(out / "trajectory.tum")) > 8 and not (out / "map.ply").exists()
 
 
+def test_a_failure_on_the_way_keeps_what_was_mapped(recorded, tmp_path, monkeypatch):
+    """A defect in the third window: results of the first two are written, the error is still an error."""
+    from rich.console import Console
+
+    from spatial_fm_ros.core.config_files import load_config
+    from spatial_fm_ros.core.errors import ModelError
+    from spatial_fm_ros.core.models.oracle import OracleModel
+    from spatial_fm_ros.offline.mapper import map_recording
+    from spatial_fm_ros.sources.open_source import open_source
+
+    class Breaks(OracleModel):
+        def infer(self, window):
+            if window.index == 2:
+                raise ZeroDivisionError("by zero")
+            return super().infer(window)
+
+    config = load_config([], {"model.oracle.truth": str(recorded / "bag"), "intake.disparity_px": 4.0})
+    with open_source(recorded / "bag") as source, pytest.raises(ModelError, match="ZeroDivisionError.*mapped before"):
+        map_recording(source, tmp_path, config, Console(quiet=True), model=Breaks(config.model))
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["counts"]["windows"] == 2 and len(read_tum(tmp_path / "trajectory.tum")) >= 8
+    assert any("ZeroDivisionError" in note for note in report["notes"])
+
+
+def test_a_looped_recording_is_named(recorded, tmp_path, spatial_fm):
+    from rosbags.highlevel import AnyReader
+    from rosbags.rosbag2 import Writer
+
+    with AnyReader([recorded / "bag"]) as reader, Writer(tmp_path / "loop", version=9) as writer:
+        added = {
+            c.id: writer.add_connection(c.topic, c.msgtype, typestore=reader.typestore) for c in reader.connections
+        }
+        span = reader.end_time - reader.start_time + 10**8
+        for repeat in range(2):
+            for connection, time_ns, data in reader.messages():
+                writer.write(added[connection.id], time_ns + repeat * span, data)
+    done = spatial_fm("map", tmp_path / "loop", "-o", tmp_path / "out", *oracle(recorded / "bag"))
+    assert done.returncode == 0 and "31 images go back in time" in done.stderr, done.stderr
+    truth = read_tum(recorded / "bag" / "truth" / "poses.tum")
+    assert evaluate_trajectory(read_tum(tmp_path / "out" / "trajectory.tum"), truth).se3.ate.rmse < 0.05
+
+
 def test_one_image_and_nothing_to_see(recorded, tmp_path, spatial_fm):
     done = spatial_fm("map", recorded / "sequence", "-o", tmp_path / "one", "--stop", 0, "--start", 0)
     assert done.returncode == 2 and "0 <= start < stop" in done.stderr
@@ -174,3 +216,25 @@ def test_mistakes_are_one_sentence(arguments, sentence, recorded, tmp_path, spat
 def test_debug_shows_the_traceback(tmp_path, spatial_fm):
     done = spatial_fm("map", tmp_path / "none", "-o", tmp_path / "out", "--debug")
     assert done.returncode == 2 and "Traceback" in done.stderr and "There is no input at" in done.stderr
+
+
+def test_a_whole_run_never_opens_the_truth_beside_its_input(recorded, tmp_path):
+    """The embedded model on a sequence folder with truth/ and poses.txt; every file Python opens is watched."""
+    sequence = recorded / "sequence"
+    (sequence / "poses.txt").write_text("0 0 0 0 0 0 0 1\n")
+    program = (
+        "import sys; opened = set(); "
+        "sys.addaudithook(lambda event, args: opened.add(str(args[0])) if event == 'open' else None)\n"
+        "from spatial_fm_ros.cli import main\n"
+        "try:\n    main(sys.argv[2:])\n"
+        "except SystemExit as done:\n    code = done.code or 0\n"
+        "print(*sorted(path for path in opened if path.startswith(sys.argv[1])), sep='\\n'); sys.exit(code)"
+    )
+    arguments = [sequence, "map", sequence, "-o", tmp_path / "out", "--stop", 1.0, "--set", "window.size=4"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)], env=environment(), capture_output=True, text=True
+    )
+    assert done.returncode in (0, 1), done.stderr
+    opened = [line[len(str(sequence)) :] for line in done.stdout.splitlines() if line.startswith(str(sequence))]
+    assert "/sequence.json" in opened and "/images/000010.jpg" in opened
+    assert not [path for path in opened if "truth" in path or "poses" in path or "depth" in path]
