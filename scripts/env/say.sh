@@ -22,7 +22,7 @@ step() {
     sleep 0.2
     if [ $((SECONDS - start)) -ge $next ]; then
       line=$(tail -c 2000 "$log" | tr '\r' '\n' | grep -v '^[[:space:]]*$' | tail -n 1 | cut -c1-100 || true)
-      say "  $((SECONDS - start)) s: $line"
+      say "  $((SECONDS - start)) s${line:+: $line}"
       next=$((next + 5))
     fi
   done

@@ -111,16 +111,16 @@ def test_package_xml_names_what_is_imported_from_ros() -> None:
     declared = {
         item.text for tag in ("depend", "exec_depend", "buildtool_depend", "test_depend") for item in tree.iter(tag)
     }
-    # Distributed inside a package of another name.
-    home = {"ament_index_python": "ament_index_python", "rosidl_runtime_py": "rosidl_runtime_py", "tf2_py": "tf2_py"}
-    known = re.compile(r"^(\w+_msgs|rclpy|tf2_\w+|cv_bridge|message_filters|launch\w*|std_srvs|sensor_msgs_py|"
-                       r"tf_transformations|diagnostic_\w+|rcl_interfaces|builtin_interfaces|ament_\w+|rosidl_\w+)$")
+    known = re.compile(
+        r"^(\w+_msgs|rclpy|tf2_\w+|cv_bridge|message_filters|launch\w*|std_srvs|sensor_msgs_py|"
+        r"tf_transformations|diagnostic_\w+|rcl_interfaces|builtin_interfaces|ament_\w+|rosidl_\w+)$"
+    )
     missing = set()
     sources = [*(ROOT / "spatial_fm_ros").rglob("*.py"), *(ROOT / "launch").rglob("*.py")]
     for file in sources:
         for line in file.read_text().splitlines():
             match = re.match(r"\s*(?:from|import)\s+(\w+)", line)
-            if match and known.match(match[1]) and home.get(match[1], match[1]) not in declared:
+            if match and known.match(match[1]) and match[1] not in declared:
                 missing.add((match[1], file.relative_to(ROOT).as_posix()))
     assert not missing
 
