@@ -80,10 +80,15 @@ def nodes(context):
             "rviz": values["rviz"],
         }.items(),
     )
-    stop = RegisterEventHandler(
-        OnProcessExit(target_action=scoreboard, on_exit=[EmitEvent(event=Shutdown(reason="the demo has ended"))])
-    )
+    stop = RegisterEventHandler(OnProcessExit(target_action=scoreboard, on_exit=end))
     return [robot, live, scoreboard, stop]
+
+
+def end(event, context):
+    if event.returncode:
+        # An exception is what makes a launch end with a status other than 0.
+        raise RuntimeError("The demo missed a floor or could not be judged: see the scoreboard above.")
+    return [EmitEvent(event=Shutdown(reason="the demo has ended"))]
 
 
 def generate_launch_description():
