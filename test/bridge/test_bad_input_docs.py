@@ -14,7 +14,7 @@ ROWS = [
 
 
 @cache
-def tests_in(path):
+def functions_of(path):
     tree = ast.parse((ROOT / path).read_text())
     return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
 
@@ -25,4 +25,4 @@ def test_every_row_names_a_test_that_exists():
         named = re.findall(r"`(test/[\w/]+\.py)::(\w+)`", cell)
         assert named, fault
         for path, name in named:
-            assert name in tests_in(path), f"{fault.strip()}: {path}::{name}"
+            assert name in functions_of(path), f"{fault.strip()}: {path}::{name}"
