@@ -9,20 +9,24 @@ import numpy as np
 
 from spatial_fm_ros.core.models.geometric.local_map import View
 from spatial_fm_ros.core.models.geometric.structure import Structure
+from spatial_fm_ros.core.models.geometric.triangulation import parallax_angles
 from spatial_fm_ros.core.types import Array
 
 PRIOR_FOCAL = 0.85  # of the long side: 61 degrees, the middle of phone and robot cameras
 PLAUSIBLE = (0.35, 3.0)  # of the long side; estimates outside are not believed
-SETTLED = 40  # window solutions after which the estimate is kept
+SETTLED = 12.0  # information after which the estimate is kept: about twelve windows of good parallax
+FULL_PARALLAX_DEG = 5.0  # a window with this median parallax counts as one
 
 
 @dataclass
 class FocalEstimate:
-    """Focal length as a share of the image's long side: the running mean over windows, weighted by tracks."""
+    """Focal length as a share of the image's long side: the mean over windows, weighted by what each can see.
+
+    The error of a window's focal length falls with its parallax, so information grows with its square.
+    """
 
     share: float = PRIOR_FOCAL
-    weight: float = 0.0
-    windows: int = 0
+    information: float = 0.0
 
     def K(self, view: View) -> Array:
         """Pinhole matrix [3, 3] of the view's image: its camera, or the estimate with a centred principal point."""
@@ -34,15 +38,18 @@ class FocalEstimate:
 
     def uncertain(self, views: Sequence[View]) -> bool:
         """Whether the focal length of these views is unknown and still to be refined."""
-        return self.windows < SETTLED and all(view.keyframe.camera is None for view in views)
+        return self.information < SETTLED and all(view.keyframe.camera is None for view in views)
 
     def update(self, views: Sequence[View], structure: Structure) -> None:
-        """Takes in the focal length a solved window found."""
-        if not self.uncertain(views):
-            return
+        """Takes in the focal length that a window's own adjustment found."""
         share = float(structure.K[0, 0, 0]) / max(views[0].features.size)
-        if PLAUSIBLE[0] < share < PLAUSIBLE[1]:
-            weight = float(structure.tracks.count)
-            self.share = (self.share * self.weight + share * weight) / (self.weight + weight)
-            self.weight += weight
-            self.windows += 1
+        if not PLAUSIBLE[0] < share < PLAUSIBLE[1]:
+            return
+        angles = parallax_angles(
+            structure.tracks, structure.camera_from_world, structure.points, np.ones(len(structure.tracks.view), bool)
+        )
+        weight = min(1.0, float(np.median(angles)) / FULL_PARALLAX_DEG) ** 2
+        total = self.information + weight
+        if total > 0:
+            self.share = (self.share * self.information + share * weight) / total
+            self.information = total

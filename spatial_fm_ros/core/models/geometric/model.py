@@ -76,11 +76,14 @@ class GeometricModel(SpatialModel):
         support = self.map.support(window)
         problem = Problem(support + views, len(support), self.map.match(support + views, len(support), self.focal.K))
         problem, structure = self._solve(problem)
+        if structure is not None and self.focal.uncertain(problem.views):
+            self.focal.update(problem.views, structure)
+            # One window sees its focal length poorly: the mean of all windows is better, with poses to suit.
+            structure = self.solver.with_K(structure, self._K(problem.views))
         if structure is None:
             prediction = without_structure(views, K, inside(problem.pairs, problem.first))
         else:
             self.map.remember(problem.views, structure.camera_from_world, structure.posed)
-            self.focal.update(problem.views, structure)
             prediction = structured(
                 problem.views, problem.first, problem.pairs, structure, self.config.geometric, self.device
             )

@@ -115,6 +115,11 @@ class StructureSolver:
                 break
         return best
 
+    def with_K(self, structure: Structure, K: Array) -> Structure:
+        """The same views adjusted again with intrinsics K [N, 3, 3]."""
+        nothing = np.zeros(len(structure.posed), dtype=bool)
+        return self._refine(structure.tracks, K, structure.camera_from_world, structure.posed, nothing, False)
+
     def _seeds(self, pairs: Pairs) -> list[tuple[int, int]]:
         score = {
             key: len(pair) * min(pair.parallax_deg, 8.0)
