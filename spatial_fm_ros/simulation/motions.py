@@ -13,12 +13,17 @@ from spatial_fm_ros.simulation.trajectory import Array, Trajectory, follow, hand
 #: (duration in seconds, seed, camera's place in the body [3]) -> trajectory
 Motion = Callable[[float, int, Array], Trajectory]
 
+#: Around the table, weaving a little, so that things at the walls are seen from several sides.
+ROOM_ROUND = [(1.5, 1.3), (3.0, 1.25), (4.6, 1.4), (6.2, 1.35), (6.75, 2.4), (6.5, 3.6), (6.3, 4.7), (4.8, 4.75),
+              (3.3, 4.55), (1.8, 4.65), (1.2, 3.8), (1.3, 2.4)]  # fmt: skip
+
 
 def _room_drive(duration_s: float, seed: int, camera: Array) -> Trajectory:
-    # Around the table, weaving a little, so that things at the walls are seen from several sides.
-    way = [(1.5, 1.3), (3.0, 1.25), (4.6, 1.4), (6.2, 1.35), (6.75, 2.4), (6.5, 3.6), (6.3, 4.7), (4.8, 4.75),
-           (3.3, 4.55), (1.8, 4.65), (1.2, 3.8), (1.3, 2.4)]  # fmt: skip
-    return follow(way, duration_s, loop=True, rounds=1.06)
+    return follow(ROOM_ROUND, duration_s, loop=True, rounds=1.06)
+
+
+def _room_patrol(duration_s: float, seed: int, camera: Array) -> Trajectory:
+    return follow(ROOM_ROUND, duration_s, loop=True, rounds=duration_s / 60.0)
 
 
 def _corridor_loop(duration_s: float, seed: int, camera: Array) -> Trajectory:
@@ -78,6 +83,7 @@ def _hall_side(duration_s: float, seed: int, camera: Array) -> Trajectory:
 
 MOTIONS: dict[str, Motion] = {
     "room_drive": _room_drive,
+    "room_patrol": _room_patrol,
     "corridor_loop": _corridor_loop,
     "hall_drive": _hall_drive,
     "hall_side": _hall_side,

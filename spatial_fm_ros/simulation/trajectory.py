@@ -105,7 +105,7 @@ def _knots(duration_s: float) -> Array:
 
 def _ease(times_s: Array, duration_s: float, ramp_s: float) -> Array:
     """Share of a way covered at each time: speeds up and slows down over `ramp_s`, even in between."""
-    fine = np.linspace(0.0, duration_s, 4000)
+    fine = np.linspace(0.0, duration_s, max(4000, int(20 * duration_s)))
     ramp = min(ramp_s, duration_s / 2)
     up = np.clip(np.minimum(fine, duration_s - fine) / ramp, 0, 1)
     speed = up**3 * (10 - 15 * up + 6 * up**2)
