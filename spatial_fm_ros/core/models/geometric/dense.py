@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -21,6 +20,7 @@ from spatial_fm_ros.core.config import GeometricConfig
 from spatial_fm_ros.core.models.geometric.dense_aggregate import best_plane, semi_global
 from spatial_fm_ros.core.models.geometric.dense_confidence import FEATURES, calibrated
 from spatial_fm_ros.core.models.geometric.dense_consistency import cross_view
+from spatial_fm_ros.core.models.geometric.dense_surface import enlarge, repeat, smooth_planar, spread
 from spatial_fm_ros.core.models.geometric.dense_sweep import agreement, box_mean, pair_warp, sample_positions, whiten
 from spatial_fm_ros.core.models.geometric.dense_views import ViewPlan, plan_views, project
 from spatial_fm_ros.core.types import Array, Camera, Depth, Image
@@ -29,7 +29,8 @@ from spatial_fm_ros.core.types import Array, Camera, Depth, Image
 WHITEN_RADIUS = 2
 COARSE_RADII, FINE_RADII = (2, 1), (3, 2)
 SMALL_STEP, LARGE_STEP = 0.08, 0.6
-FINE_STEPS = 3
+#: Hypotheses to each side of the surface and their spacing in coarse planes, pass by pass.
+FINE_PASSES = ((3, 1 / 3), (2, 1 / 4))
 FEWEST_PLANES, MOST_PLANES = 16, 128
 #: Chances below this are reported as unknown depth.
 KNOWN = 0.1
@@ -148,22 +149,25 @@ def _view_depth(view: int, plan: ViewPlan, coarse: _Level, fine: _Level, poses: 
     position, best, second = best_plane(smooth)
     surface = plan.far + step * position
 
-    base = _upsample(surface, 1.5 * step, fine.size)
-    offsets = torch.arange(-FINE_STEPS, FINE_STEPS + 1, device=base.device) * (step / FINE_STEPS)
-    hypotheses = (base[None] + offsets[:, None, None]).clamp_min(0.25 * plan.far)
+    surface = smooth_planar(surface, 3, 2.0 * step, passes=2)
+
+    inverse = enlarge(surface, 1.5 * step, fine.size)
     fine_warps = fine.warps(view, plan.sources, poses)
-    fine_cost = 1.0 - agreement(fine.white[view], fine.white[sources], fine_warps, hypotheses, FINE_RADII)
-    position, lowest, _ = best_plane(fine_cost)
-    inverse = base + (position - FINE_STEPS) * (step / FINE_STEPS)
-    inverse = inverse.clamp_min(0.25 * plan.far)
+    for count, spacing in FINE_PASSES:
+        offsets = torch.arange(-count, count + 1, device=inverse.device) * (step * spacing)
+        hypotheses = (inverse[None] + offsets[:, None, None]).clamp_min(0.25 * plan.far)
+        fine_cost = 1.0 - agreement(fine.white[view], fine.white[sources], fine_warps, hypotheses, FINE_RADII)
+        position, lowest, _ = best_plane(fine_cost)
+        inverse = (inverse + (position - count) * (step * spacing)).clamp_min(0.25 * plan.far)
+        inverse = smooth_planar(inverse, 2, 0.5 * step)
 
     filled = {
         "score": 1.0 - lowest,
-        "margin": _nearest(second - best, fine.size),
-        "coarse": _nearest(1.0 - best, fine.size),
+        "margin": repeat(second - best, fine.size),
+        "coarse": repeat(1.0 - best, fine.size),
         "contrast": torch.log2(1.0 + fine.contrast[view]),
         "sensitivity": _sensitivity(fine_warps, inverse),
-        "edge": _range(inverse) / inverse,
+        "edge": spread(inverse) / inverse,
     }
     for name, value in filled.items():
         features[FEATURES.index(name)] = value
@@ -193,23 +197,6 @@ def _sweep_length(warps: list[tuple[Tensor, Tensor]], plan: ViewPlan, size: tupl
         way = 0.5 * (ends[0].clamp(-1.2, 1.2) - ends[1].clamp(-1.2, 1.2))
         longest = max(longest, float(torch.hypot(way[0] * width, way[1] * height).quantile(0.8)))
     return longest
-
-
-def _upsample(surface: Tensor, smooth_below: float, size: tuple[int, int]) -> Tensor:
-    """Twice the size: linear on smooth surfaces, nearest across steps (no depth between two surfaces)."""
-    linear = F.interpolate(surface[None, None], size=size, mode="bilinear", align_corners=False)[0, 0]
-    return torch.where(_nearest(_range(surface), size) < smooth_below, linear, _nearest(surface, size))
-
-
-def _nearest(values: Tensor, size: tuple[int, int]) -> Tensor:
-    return F.interpolate(values[None, None], size=size, mode="nearest")[0, 0]
-
-
-def _range(values: Tensor) -> Tensor:
-    """Largest minus smallest value in 3x3 windows."""
-    high = F.max_pool2d(values[None, None], 3, 1, 1)[0, 0]
-    low = -F.max_pool2d(-values[None, None], 3, 1, 1)[0, 0]
-    return high - low
 
 
 def _sparse_agreement(inverse: Tensor, points: Array, world_from_camera: Array, K: Array) -> float:
