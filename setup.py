@@ -16,7 +16,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["spatial_fm_ros", "spatial_fm_ros.*"]),
-    package_data={"spatial_fm_ros": ["**/*.yaml", "**/*.html", "**/*.css", "**/*.js", "**/*.json", "py.typed"]},
+    package_data={"spatial_fm_ros": ["py.typed"]},
     python_requires=">=3.10",
     install_requires=[
         "numpy>=1.24",

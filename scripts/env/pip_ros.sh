@@ -174,7 +174,7 @@ enter_ros() {
   fi
   export SPATIAL_FM_PIP_ROS=$prefix SPATIAL_FM_INSTALL=$install
   export VIRTUAL_ENV=$prefix/run ROS_DISTRO=jazzy ROS_VERSION=2 ROS_PYTHON_VERSION=3
-  export PATH=$checkout/scripts/pip_ros:$prefix/run/bin:$SPATIAL_FM_OUTER_PATH
+  export PATH=$checkout/scripts/pip_ros:$install/bin:$prefix/run/bin:$SPATIAL_FM_OUTER_PATH
   export PYTHONPATH=$install/lib/python3.12/site-packages:$checkout/scripts/pip_ros:$ros/rclpy${SPATIAL_FM_OUTER_PYTHONPATH:+:$SPATIAL_FM_OUTER_PYTHONPATH}
   export LD_LIBRARY_PATH=$install/lib:$ros/lib${SPATIAL_FM_OUTER_LIBRARIES:+:$SPATIAL_FM_OUTER_LIBRARIES}
   export AMENT_PREFIX_PATH=$install:$ros

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-EXECUTABLES = ("check_topics", "map_bag", "reconstruct", "simulated_robot")
+EXECUTABLES = ("check_topics", "demo_scoreboard", "map_bag", "reconstruct", "simulated_robot")
 
 
 def canonical(name: str) -> str:
@@ -63,18 +63,24 @@ def test_messages_are_found_from_the_checkout_too() -> None:
     assert Path(result.stdout.strip()) == ROOT / "spatial_fm_ros" / "__init__.py"
 
 
-@pytest.mark.parametrize("name", EXECUTABLES)
+@pytest.mark.parametrize("name", [*(f"nodes/{name}" for name in EXECUTABLES), "spatial-fm"])
 def test_executables_honour_an_activated_environment(name: str) -> None:
-    file = ROOT / "scripts" / "nodes" / name
+    file = ROOT / "scripts" / name
     assert file.read_text().startswith("#!/usr/bin/env python3\n")
     assert os.access(file, os.X_OK)
-    assert f"scripts/nodes/{name}\n" in (ROOT / "CMakeLists.txt").read_text()
+    assert f"scripts/{name}" in (ROOT / "CMakeLists.txt").read_text().split()
 
 
 def test_every_source_folder_is_a_package() -> None:
     """A folder without __init__.py would be left out by `pip install .`."""
     for folder in {file.parent for file in (ROOT / "spatial_fm_ros").rglob("*.py")}:
         assert (folder / "__init__.py").exists(), folder
+
+
+def test_nothing_but_python_needs_packaging() -> None:
+    """Another kind of file in the package has to be named in setup.py's package_data."""
+    others = {file.name for file in (ROOT / "spatial_fm_ros").rglob("*") if file.is_file() and file.suffix != ".py"}
+    assert {name for name in others if not name.endswith(".pyc")} == {"py.typed"}
 
 
 def test_no_package_shadows_generated_code() -> None:
