@@ -156,6 +156,28 @@ def test_two_runs_wait_for_each_other(tmp_path: Path) -> None:
     assert sum("waiting" in error for error in errors) == 1
 
 
+def test_a_changed_lock_starts_from_the_older_environment(tmp_path: Path) -> None:
+    """Its files are shared by hard links, its scripts name the new place, and it stays as it was itself."""
+    older = tmp_path / "run-older"
+    (older / "run" / "bin").mkdir(parents=True)
+    (older / "run" / "bin" / "python").symlink_to("/bin/true")
+    tool = older / "run" / "bin" / "tool"
+    tool.write_text(f"#!{older}/run/bin/python\n")
+    tool.chmod(0o755)
+    (older / "run" / "pyvenv.cfg").write_text(f"command = python -m venv {older}/run\n")
+    (older / "run" / "library.so").write_bytes(bytes(1000))
+    (older / "done.run.rest").touch()
+    script = "source $checkout/scripts/env/pip_ros.sh; mkdir -p $prefix; start_from_older_environment; echo $prefix"
+    result = bash(script, SPATIAL_FM_CACHE=str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    new = Path(result.stdout.strip())
+    assert (new / "run" / "bin" / "tool").read_text() == f"#!{new}/run/bin/python\n"
+    assert os.access(new / "run" / "bin" / "tool", os.X_OK)
+    assert str(new) in (new / "run" / "pyvenv.cfg").read_text()
+    assert (new / "run" / "library.so").samefile(older / "run" / "library.so")
+    assert tool.read_text() == f"#!{older}/run/bin/python\n"
+
+
 def files_of(folder: Path) -> set[str]:
     return {file.relative_to(folder).as_posix() for file in folder.rglob("*")}
 
