@@ -6,7 +6,7 @@ The rclpy listener starves when its node's executor is busy, so it never shares 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import yaml
@@ -49,11 +49,11 @@ class TransformTree:
         entry = self._tree().get(frame)
         return None if entry is None else str(entry["parent"])
 
-    def root(self, frame: str) -> str:
-        """The topmost ancestor of a frame; the frame itself when it has no parent."""
+    def root(self, frame: str, stop: Collection[str] = ()) -> str:
+        """The topmost ancestor of a frame, or the first of `stop` on the way; itself without a parent."""
         tree = self._tree()
         seen = {frame}
-        while frame in tree:
+        while frame in tree and frame not in stop:
             frame = str(tree[frame]["parent"])
             if frame in seen:
                 break
@@ -125,26 +125,27 @@ class MapTransform:
         self._tree = tree
         self._map_frame = map_frame
         self._lock = threading.Lock()
-        self.forget()
+        self._owned: set[str] = set()  # frames whose parent this node has made the map
+        self._correction: tuple[str, Array] | None = None
+        self._newest_sent = -1
+        self.problem = ""
 
     def correct_odometry(self, map_from_odom: Array, odom_frame: str, stamp: int) -> None:
         """The newest correction, from the keyframe of this stamp."""
         foreign = self._tree.parent(odom_frame)
-        if foreign is not None and not (foreign == self._map_frame and self._child == odom_frame):
+        if foreign is not None and not (foreign == self._map_frame and odom_frame in self._owned):
             self._refuse(f"'{odom_frame}' already has the parent '{foreign}'")
             return
         with self._lock:
-            self._correction = map_from_odom
+            self._correction = (odom_frame, map_from_odom)
             self._send(odom_frame, map_from_odom, stamp)
 
     def place_camera(self, map_from_camera: Array, camera_frame: str, stamp: int) -> None:
         """A keyframe's camera pose, for robots without odometry."""
-        root = self._tree.root(camera_frame)
+        root = self._tree.root(camera_frame, self._owned)
         if root == self._map_frame:
-            if self._child is None:
-                self._refuse(f"'{camera_frame}' already has a way to '{self._map_frame}'")
-                return
-            root = self._child
+            self._refuse(f"'{camera_frame}' already has a way to '{self._map_frame}'")
+            return
         matrix = map_from_camera
         if root != camera_frame:
             camera_from_root = self._tree.lookup(camera_frame, root, stamp)
@@ -158,19 +159,18 @@ class MapTransform:
     def repeat(self, stamp: int) -> None:
         """Send the correction of odometry again, with the stamp of a newer pose."""
         with self._lock:
-            if self._correction is not None and self._child is not None and stamp > self._newest_sent:
-                self._send(self._child, self._correction, stamp)
+            if self._correction is not None and stamp > self._newest_sent:
+                self._send(*self._correction, stamp)
 
     def forget(self) -> None:
         """The world starts anew."""
         with self._lock:
-            self._child: str | None = None
-            self._correction: Array | None = None
+            self._correction = None
             self._newest_sent = -1
             self.problem = ""
 
     def _send(self, child: str, matrix: Array, stamp: int) -> None:
-        self._child = child
+        self._owned.add(child)
         self.problem = ""
         if stamp == self._newest_sent or stamp < self._newest_sent - _MAX_BACK_NS:
             stamp = self._newest_sent + 1  # listeners ignore what is equal or too old

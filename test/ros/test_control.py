@@ -95,6 +95,10 @@ def test_without_odometry_the_camera_is_placed_by_tf(ros, reconstruct, simulator
     want = last.world_from_camera @ np.linalg.inv(simulator.rig.body_from_camera)
     np.testing.assert_allclose(decode_transform(ears.edges()[-1]), want, atol=1e-9)
     assert len(ears.edges()) == len(ears["odometry"])  # at the keyframes, nothing invented between
+    before = len(ears.edges())
+    assert ears.call(Trigger, "/reconstruct/reset").success
+    robot.play(5.0, 8.0, speed=2.0)
+    kit.wait_for(lambda: len(ears.edges()) > before, what="TF after a reset")
 
 
 def test_a_lone_camera_is_the_child_of_the_map(ros, reconstruct, simulator, kit):

@@ -189,3 +189,17 @@ def test_diagnostics_are_good(live):
         assert live.ears.finding(task).level == b"\x00", live.ears.finding(task)
     names = {value.key for value in live.ears.finding("inputs").values}
     assert {"image", "camera_info", "points", "odometry", "imu"} <= names
+
+
+def test_after_a_reset_everything_comes_again(live):
+    """Last in this module: it empties the world."""
+    from std_srvs.srv import Trigger
+
+    assert live.ears.call(Trigger, "/reconstruct/reset").success
+    names = ("depth/image", "odometry", "path", "points")
+    before = {name: len(live.ears[name]) for name in names}
+    edges = len(live.ears.edges())
+    live.robot.play(16.0, 22.0, speed=2.0)
+    for name in names:
+        live.kit.wait_for(lambda n=name: len(live.ears[n]) > before[n], what=name)
+    live.kit.wait_for(lambda: len(live.ears.edges()) > edges, what="TF")
