@@ -131,7 +131,8 @@ def _tell(summary: RunSummary) -> None:
         f"{counts['frames']} frames, {counts['keyframes']} keyframes, {counts['windows']} windows, "
         f"{counts['maps']} map{'s' if counts['maps'] != 1 else ''}: the largest has {counts['keyframes_largest']} "
         f"keyframes over {100 * report['coverage']:.0f} % of the time; {counts['map_points']} points; "
-        f"scale {report['scale']['state']}; {timing['keyframes_per_s']:.2f} keyframes/s"
+        f"scale {report['scale']['state']}; {timing['keyframes_per_s']:.2f} keyframes/s",
+        soft_wrap=True,
     )
     out.print(f"results: {summary.folder}  (open {summary.folder / 'report.html'})", soft_wrap=True)
 

@@ -77,7 +77,8 @@ def show_trajectory(errors: TrajectoryErrors) -> None:
     out.print(
         f"{errors.matched} of {errors.estimate_poses} estimated poses matched ({errors.truth_poses} true ones, "
         f"path {number(errors.truth_path)}); scale factor {number(errors.sim3.truth_from_estimate.scale, 6)} "
-        "(truth over estimate, from Sim(3))"
+        "(truth over estimate, from Sim(3))",
+        soft_wrap=True,
     )
     rows = []
     both = (errors.sim3, errors.se3)
@@ -121,7 +122,8 @@ def depth(
     scaled = "" if scaling is Scaling.none else f"; estimate times {number(errors.scale)} ({scaling.value} median)"
     out.print(
         f"{errors.images} images, {errors.pixels} pixels of confidence {min_confidence:g} or more: "
-        f"{percent(errors.share)} of those with known truth{scaled}"
+        f"{percent(errors.share)} of those with known truth{scaled}",
+        soft_wrap=True,
     )
     table(
         "",
@@ -172,7 +174,8 @@ def cloud(
     )
     out.print(
         f"{errors.estimate_points} points against {errors.truth_points}, one per {errors.voxel:g}; "
-        f"alignment: {errors.alignment}, scale {number(errors.scale, 6)}"
+        f"alignment: {errors.alignment}, scale {number(errors.scale, 6)}",
+        soft_wrap=True,
     )
     table(
         "",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +10,11 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))
+from running import oracle
+from typer.testing import CliRunner
+
+from spatial_fm_ros.cli import app
 from spatial_fm_ros.simulation.recording import write_bag, write_sequence
 from spatial_fm_ros.simulation.scenario import get_scenario
 from spatial_fm_ros.simulation.simulator import Simulator
@@ -28,33 +32,18 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "spatial_fm_ros.cli", *map(str, arguments)]
-
-
-def environment() -> dict[str, str]:
-    """That of this process; terminal width and colours are fixed so that output can be compared."""
-    found = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", "OMP_NUM_THREADS": "2"}
-    found["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-    found.pop("SPATIAL_FM_DEBUG", None)
-    return found
-
-
 @pytest.fixture(scope="session")
 def spatial_fm() -> Run:
-    """Runs `spatial-fm ARGUMENTS` in a process of its own."""
+    """Runs `spatial-fm ARGUMENTS` in this process (torch and Open3D load once) and gives what it printed."""
 
-    def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            command(*arguments), env=environment(), capture_output=True, text=True, timeout=120, **options
-        )
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        words = list(map(str, arguments))
+        done = CliRunner().invoke(app, words, prog_name="spatial-fm")
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return subprocess.CompletedProcess(words, done.exit_code, done.stdout, done.stderr)
 
     return run
-
-
-def oracle(truth: Path) -> list[str]:
-    """Options that map with the exact model and little work for the gate."""
-    return ["--model", "oracle", "--set", f"model.oracle.truth={truth}", "--set", "intake.disparity_px=6"]
 
 
 @pytest.fixture(scope="session")

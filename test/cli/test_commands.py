@@ -95,7 +95,7 @@ def test_ros_arguments_of_map_bag():
 
 
 def test_map_bag_runs_as_an_executable(recorded, tmp_path):
-    from conftest import environment
+    from running import environment
 
     arguments = ["--ros-args", "-p", f"input:={recorded / 'bag'}", "-p", f"output:={tmp_path / 'out'}", "-p",
                  "model.name:=oracle", "-p", f"model.oracle.truth:={recorded / 'bag'}", "-p",

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from conftest import command, environment, oracle
+from running import command, environment, oracle
 
 from spatial_fm_ros.core.mapping.export import read_ply
 from spatial_fm_ros.evaluation.depth import evaluate_depth, matched_pairs
@@ -213,8 +213,9 @@ def test_mistakes_are_one_sentence(arguments, sentence, recorded, tmp_path, spat
     assert not (tmp_path / "out" / "report.json").exists()
 
 
-def test_debug_shows_the_traceback(tmp_path, spatial_fm):
-    done = spatial_fm("map", tmp_path / "none", "-o", tmp_path / "out", "--debug")
+def test_debug_shows_the_traceback(tmp_path):
+    arguments = ["map", tmp_path / "none", "-o", tmp_path / "out", "--debug"]
+    done = subprocess.run(command(*arguments), env=environment(), capture_output=True, text=True)
     assert done.returncode == 2 and "Traceback" in done.stderr and "There is no input at" in done.stderr
 
 
