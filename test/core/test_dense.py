@@ -68,7 +68,7 @@ class Planes:
         return grey, depth
 
 
-def sideways(count: int = 5, step: float = 0.08, depth_axis: float = 0.0) -> np.ndarray:
+def sideways(count: int = 4, step: float = 0.1, depth_axis: float = 0.0) -> np.ndarray:
     poses = np.repeat(np.eye(4)[None], count, 0)
     poses[:, 0, 3] = step * (np.arange(count) - (count - 1) / 2)
     poses[:, 1, 3] = 0.3 * step * np.cos(np.arange(count))
@@ -112,7 +112,7 @@ def test_fronto_parallel_plane() -> None:
     assert error < 0.01 and share > 0.85
 
 
-@settings(max_examples=6, deadline=None, derandomize=True)
+@settings(max_examples=4, deadline=None, derandomize=True)
 @given(
     tilt=st.floats(-0.6, 0.6),
     slope=st.floats(-0.4, 0.4),
@@ -143,7 +143,7 @@ def test_occluding_plane_keeps_its_edge() -> None:
 
 
 def test_exposure_changes_do_not_matter() -> None:
-    arguments, truth = observe(Planes(((0.2, 0, 1), 2.0, None)), sideways(), [1.0, 0.7, 1.2, 0.6, 0.9])
+    arguments, truth = observe(Planes(((0.2, 0, 1), 2.0, None)), sideways(), [1.0, 0.7, 1.2, 0.6])
     error, share = score(*estimate_depth(*arguments, CONFIG)[:2], truth)
     assert error < 0.015 and share > 0.75
 
@@ -192,9 +192,9 @@ def test_too_few_points_or_views_give_unknown_depth(count: int) -> None:
 def test_grid_keeps_the_pixel_centre_convention() -> None:
     arguments, truth = observe(Planes(((0.3, 0, 1), 2.0, None)), sideways())
     depth, confidence, K_grid = estimate_depth(*arguments, GeometricConfig(dense_width=80))
-    assert depth.shape == (5, 60, 80)
+    assert depth.shape == (4, 60, 80)
     assert np.allclose(K_grid, Camera(WIDTH, HEIGHT, K).resized(80, 60).K)
-    error, share = score(depth, confidence, truth.reshape(5, 60, 2, 80, 2).mean((2, 4)))
+    error, share = score(depth, confidence, truth.reshape(4, 60, 2, 80, 2).mean((2, 4)))
     assert error < 0.01 and share > 0.7
 
 

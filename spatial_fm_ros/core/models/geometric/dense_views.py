@@ -89,7 +89,7 @@ def plan_views(
         if not order or score[order[0]] <= 0.0:
             plans.append(None)
             continue
-        near, far = inverse_depth_range(depth[view][inside[view]], depth[view][seen])
+        near, far = inverse_depth_range(depth[view][inside[view] | seen], depth[view][seen])
         plans.append(ViewPlan(tuple(order), near, far, float(median[order[0]])))
     return plans
 
