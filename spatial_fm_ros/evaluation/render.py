@@ -49,11 +49,10 @@ def render(
         scale = view.focal_share * height / z
     u = np.round(local[:, 0] * scale + (width - 1) / 2).astype(np.int64)
     v = np.round(local[:, 1] * scale + (height - 1) / 2).astype(np.int64)
-    radius = np.clip(np.ceil((point_size * scale - 1.0) / 2.0), 0, 5).astype(np.int64)
+    radius = np.clip(np.ceil((point_size * scale - 1.0) / 2.0), 0, 8).astype(np.int64)
     depth = np.full(height * width, np.inf, np.float32)
     shown = np.empty((height * width, 3), np.uint8)
     shown[:] = BACKGROUND
-    # Far to near: of points on one pixel the last written, the nearest, stays.
     order = np.argsort(-z, kind="stable")
     u, v, z, colors, radius = u[order], v[order], z[order], colors[order], radius[order]
     for size in np.unique(radius):
@@ -63,12 +62,11 @@ def render(
                 x, y = u[part] + du, v[part] + dv
                 inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
                 pixel = y[inside] * width + x[inside]
-                layer = np.full(height * width, -1, np.int64)
-                layer[pixel] = np.flatnonzero(part)[inside]
-                hit = np.flatnonzero(layer >= 0)
-                nearer = hit[z[layer[hit]] < depth[hit]]
-                depth[nearer] = z[layer[nearer]]
-                shown[nearer] = colors[layer[nearer]]
+                pixel, distance = y[inside] * width + x[inside], z[part][inside]
+                # Within a part far comes before near, so the last write to a pixel is its nearest point.
+                nearer = distance < depth[pixel]
+                depth[pixel[nearer]] = distance[nearer]
+                shown[pixel[nearer]] = colors[part][inside][nearer]
     return shown.reshape(height, width, 3)
 
 
