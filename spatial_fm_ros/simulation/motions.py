@@ -22,6 +22,13 @@ def _room_drive(duration_s: float, seed: int, camera: Array) -> Trajectory:
     return follow(ROOM_ROUND, duration_s, loop=True, rounds=1.06)
 
 
+def _room_oval(duration_s: float, seed: int, camera: Array) -> Trajectory:
+    # Nowhere tighter than about 1 m: at every moment translation comes with rotation.
+    angle = np.radians(np.arange(0, 360, 30.0) - 90)
+    way = np.stack([4.0 + 2.6 * np.cos(angle), 3.0 + 1.75 * np.sin(angle)], 1)
+    return follow([(float(x), float(y)) for x, y in way], duration_s, loop=True, rounds=1.06)
+
+
 def _room_patrol(duration_s: float, seed: int, camera: Array) -> Trajectory:
     return follow(ROOM_ROUND, duration_s, loop=True, rounds=duration_s / 60.0)
 
@@ -83,6 +90,7 @@ def _hall_side(duration_s: float, seed: int, camera: Array) -> Trajectory:
 
 MOTIONS: dict[str, Motion] = {
     "room_drive": _room_drive,
+    "room_oval": _room_oval,
     "room_patrol": _room_patrol,
     "corridor_loop": _corridor_loop,
     "hall_drive": _hall_drive,

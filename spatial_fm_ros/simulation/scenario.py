@@ -97,6 +97,7 @@ SCENARIOS: dict[str, Scenario] = {
     s.name: s
     for s in (
         Scenario("room_drive", "room", "room_drive", 60.0),
+        Scenario("room_oval", "room", "room_oval", 60.0),
         Scenario("room_patrol", "room", "room_patrol", 1800.0),
         Scenario("room_handheld", "room", "room_handheld", 40.0, camera_hz=15.0),
         Scenario("room_still", "room", "room_still", 10.0),
