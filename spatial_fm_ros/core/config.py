@@ -30,7 +30,7 @@ def section(cls: type, doc: str) -> Any:
 @dataclass(frozen=True)
 class IntakeConfig:
     image_width: int = param(640, "long side of the working image in pixels; larger images are shrunk", low=64, high=4096)
-    disparity_px: float = param(24.0, "median optical flow that makes a keyframe, in pixels of a 640-wide image", low=0.0)
+    disparity_px: float = param(36.0, "median optical flow that makes a keyframe, in pixels of a 640-wide image", low=0.0)
     max_interval_s: float = param(2.0, "a keyframe is taken after this time even without motion", low=0.0)
     min_interval_s: float = param(0.0, "no two keyframes closer than this in time", low=0.0)
     blur_ratio: float = param(0.5, "reject a frame whose sharpness is below this share of the recent median", low=0.0, high=1.0)

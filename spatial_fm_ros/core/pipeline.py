@@ -63,6 +63,7 @@ class Pipeline:
         self._imu = ImuBuffer(config.intake.buffer_s)
         self._world = World(config, [PoseRatioObserver(config.scale)])
         self._next_id = 0
+        self._spare: Keyframe | None = None
         self._epoch = 0  # counts resets: a window in the model's hands then belongs to the past
         self._model_epoch = 0
         self._intake_lock = threading.RLock()
@@ -101,10 +102,6 @@ class Pipeline:
             image, camera = self._rectifier.rectify(frame)
             decision = self._gate.consider(frame.stamp_ns, image)
             self.stats.frames += 1
-            if not decision.kept:
-                self.stats.rejected[decision.reason] += 1
-                return decision
-            self.stats.keyframes += 1
             keyframe = Keyframe(
                 id=self._next_id,
                 stamp_ns=frame.stamp_ns,
@@ -114,8 +111,13 @@ class Pipeline:
                 disparity_px=decision.disparity_px,
                 reason=decision.reason,
             )
-            self._next_id += 1
-            self._windows.push(keyframe)
+            if decision.kept:
+                self._keep(keyframe)
+            else:
+                self.stats.rejected[decision.reason] += 1
+                # A sharp frame that only brought too little new is what `finish` may end with.
+                if decision.reason in ("still", "interval"):
+                    self._spare = keyframe
             return decision
 
     def ready(self) -> bool:
@@ -157,7 +159,14 @@ class Pipeline:
         return self.step() if self.ready() else None
 
     def finish(self) -> Update | None:
-        """The last keyframes as a shorter window."""
+        """The last keyframes as a shorter window; the last usable frame becomes one of them.
+
+        To be called until it gives None: more than one window may be waiting.
+        """
+        with self._intake_lock:
+            if self._spare is not None:
+                self.stats.rejected[self._spare.reason] -= 1
+                self._keep(replace(self._spare, reason="last"))
         return self.step(final=True)
 
     # -- the world ---------------------------------------------------------------------------
@@ -213,8 +222,15 @@ class Pipeline:
             self._scans.clear()
             self._imu.clear()
             self._epoch += 1
+            self._spare = None
             self._world = World(self.config, self._world.observers)
             self.stats = PipelineStats(resets=self.stats.resets + 1)
+
+    def _keep(self, keyframe: Keyframe) -> None:
+        self.stats.keyframes += 1
+        self._next_id += 1
+        self._spare = None
+        self._windows.push(keyframe)
 
     # -- inside a step -----------------------------------------------------------------------
 

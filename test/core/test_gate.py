@@ -166,7 +166,7 @@ def test_keyframes_of_a_real_handheld_sequence():
     images = sorted((DATA / "kitchen" / "images").glob("*.jpg"))[:240:2]
     if not images:
         pytest.skip("no recorded sequences: set SPATIAL_FM_DATA")
-    g = KeyframeGate(IntakeConfig())
+    g = KeyframeGate(IntakeConfig(disparity_px=24.0))
     kept = []
     for i, path in enumerate(images):
         image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)

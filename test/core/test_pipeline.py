@@ -238,3 +238,12 @@ def test_a_slow_model_thins_keyframes_and_keeps_the_chain(drive: Drive) -> None:
     assert posed == pipeline.stats.keyframes - pipeline.thinned
     assert config.max_pending >= config.size
     assert drive.errors_m(pipeline).max() < 0.02
+
+
+def test_the_run_ends_with_its_last_frame(drive: Drive) -> None:
+    pipeline = drive.pipeline()
+    drive.play(pipeline)
+    last = max(s.stamp_ns for s in drive.samples if isinstance(s, Frame))
+    assert pipeline.trajectories()[0].stamps_ns[-1] == last
+    stats = pipeline.stats
+    assert stats.keyframes + sum(stats.rejected.values()) == stats.frames
