@@ -187,12 +187,12 @@ def test_a_halt_keeps_the_scale_and_the_submap(drive: Drive) -> None:
             break
     moving_from = pipeline.stats.windows
     assert moving_from >= 2
-    held = pipeline._windows._overlap  # noqa: SLF001 - what the next window hangs on is the subject here
+    held = pipeline._windows._overlap  # what the next window hangs on is the subject here
     while pipeline.stats.windows < 4:
         again = dataclasses.replace(standing, stamp_ns=standing.stamp_ns + next(late) * 2_100_000_000)
         updates.append(pipeline.add_frame(dataclasses.replace(again, camera=standing.camera)))
         if pipeline.stats.windows == 3:
-            assert pipeline._windows._overlap == held  # noqa: SLF001
+            assert pipeline._windows._overlap == held
     assert len(pipeline.trajectories()) == 1
 
 

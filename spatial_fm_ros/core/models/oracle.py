@@ -11,6 +11,7 @@ from typing import Protocol
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from spatial_fm_ros.core.config import ModelConfig, OracleConfig
@@ -18,7 +19,7 @@ from spatial_fm_ros.core.errors import InputError, ModelError
 from spatial_fm_ros.core.geometry.similarity import Sim3
 from spatial_fm_ros.core.models.base import SpatialModel, Supports
 from spatial_fm_ros.core.models.oracle_sequence import SequenceTruth
-from spatial_fm_ros.core.types import Array, Camera, Depth, Prediction, Window
+from spatial_fm_ros.core.types import Array, Camera, Depth, Keyframe, Prediction, Window
 
 #: Long side of the depth grid in pixels, as large as the geometric model's.
 GRID_SIDE = 320
@@ -63,15 +64,16 @@ class OracleModel(SpatialModel):
             raise ModelError("Model 'oracle' was not loaded; call load() first.")
         options = self.config.oracle
         rng = np.random.default_rng([options.seed, window.index])
-        views = [self._view(self.truth, k.stamp_ns, k.camera, k.image.shape[:2]) for k in window.keyframes]
+        views = [self._view(self.truth, keyframe) for keyframe in window.keyframes]
         poses = np.stack([pose for pose, _, _ in views])
         depth = np.stack([d for _, d, _ in views])
-        posed = np.isfinite(poses).all(axis=(1, 2))
+        posed: NDArray[np.bool_] = np.asarray(np.isfinite(poses).all(axis=(1, 2)))
         confidence = np.isfinite(depth).astype(np.float32)
         depth, confidence = _disturbed_depth(depth, confidence, options, rng)
         poses = _disturbed_poses(poses, posed, options.pose_noise, rng)
         if options.random_gauge:
-            gauge = Sim3(float(np.exp(rng.uniform(-1.5, 1.5))), Rotation.random(random_state=rng).as_matrix(), rng.normal(0, 5, 3))
+            rotation = Rotation.random(random_state=rng).as_matrix()
+            gauge = Sim3(float(np.exp(rng.uniform(-1.5, 1.5))), rotation, rng.normal(0, 5, 3))
             poses = np.stack([gauge.apply_pose(p) if ok else p for p, ok in zip(poses, posed, strict=True)])
             depth = (depth * gauge.scale).astype(np.float32)
         return Prediction(
@@ -84,17 +86,16 @@ class OracleModel(SpatialModel):
         )
 
     @staticmethod
-    def _view(
-        truth: Truth, stamp_ns: int, camera: Camera | None, size: tuple[int, int]
-    ) -> tuple[Array, Depth, Camera]:
+    def _view(truth: Truth, keyframe: Keyframe) -> tuple[Array, Depth, Camera]:
+        camera = keyframe.camera
         if camera is None:
             raise ModelError(
                 "Model 'oracle' needs the camera's calibration to look up depth; publish CameraInfo."
             )
-        factor = min(1.0, GRID_SIDE / max(size))
+        factor = min(1.0, GRID_SIDE / max(camera.width, camera.height))
         grid = camera.resized(round(camera.width * factor), round(camera.height * factor))
         try:
-            return truth.world_from_camera(stamp_ns), truth.depth(stamp_ns, grid), grid
+            return truth.world_from_camera(keyframe.stamp_ns), truth.depth(keyframe.stamp_ns, grid), grid
         except InputError:
             unknown = np.full((grid.height, grid.width), np.nan, np.float32)
             return np.full((4, 4), np.nan), unknown, grid
@@ -127,7 +128,7 @@ def _disturbed_depth(
     return depth, confidence
 
 
-def _disturbed_poses(poses: Array, posed: np.ndarray, noise: float, rng: np.random.Generator) -> Array:
+def _disturbed_poses(poses: Array, posed: NDArray[np.bool_], noise: float, rng: np.random.Generator) -> Array:
     """Positions off by `noise` times the window's extent, orientations by `noise` radians."""
     if noise <= 0 or posed.sum() < 2:
         return poses
