@@ -47,8 +47,9 @@ SCENARIO = get_scenario(
     detail=0.25,
     duration_s=24.0,
     distortion=(),
+    camera_hz=5.0,
     lidar_hz=2.0,
-    imu_hz=20.0,
+    imu_hz=10.0,
     odometry_hz=20.0,
 )
 TOPICS = {

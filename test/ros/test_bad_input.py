@@ -50,7 +50,7 @@ def run(module_ros, simulator, truth_folder, kit):
     run = Run()
     kit.wait_for(lambda: kit.is_up(run.node) and run.robot.image.get_subscription_count(), what="the node")
     kit.wait_for(lambda: run.node._tree.parent("camera_optical_frame"), what="static TF")
-    run.robot.play(0.0, 5.0, speed=2.0)
+    run.robot.play(0.0, 5.0, speed=3.0)
     kit.settle(run.node)
     run.mapped = run.node.session.pipeline.map_size
     assert run.mapped > 0
@@ -58,7 +58,7 @@ def run(module_ros, simulator, truth_folder, kit):
     # After all of it: nothing that was mapped is lost, and mapping goes on.
     assert run.node.session.pipeline.map_size >= run.mapped
     windows = run.node.session.pipeline.stats.windows
-    run.robot.play(5.0, 8.0, speed=2.0)
+    run.robot.play(5.0, 8.0, speed=3.0)
     kit.wait_for(lambda: run.node.session.pipeline.stats.windows > windows, what="another window")
 
 
@@ -173,7 +173,7 @@ def test_imu(run):
 
 def test_black_and_white_frames_are_rejected_by_name(run, kit):
     stats = run.node.session.pipeline.stats
-    newest = max(run.robot.simulator.frame_stamps_ns[:52])
+    newest = max(run.robot.simulator.frame_stamps_ns[:26])
     for i, (level, reason) in enumerate(((0, "dark"), (255, "bright"))):
         flat = np.full((240, 320, 3), level, np.uint8)
         run.robot.image.publish(kit.image_message(flat, newest + (i + 1) * 1_000_000))
@@ -183,7 +183,7 @@ def test_black_and_white_frames_are_rejected_by_name(run, kit):
 def test_late_and_duplicate_stamps_are_stale(run, kit):
     stats = run.node.session.pipeline.stats
     before = stats.rejected["stale"]
-    frame = run.robot.simulator.frame(48)
+    frame = run.robot.simulator.frame(24)
     for _ in range(2):
         run.robot.send(frame)
     kit.wait_for(lambda: stats.rejected["stale"] > before, what="stale frames")
@@ -274,19 +274,19 @@ def test_missing_tf_is_named_and_poses_wait_for_it(ros, reconstruct, simulator, 
         ),
         what="the missing transform",
     )
-    assert node.session.pipeline.pose_at(simulator.frame_stamps_ns[2]) is None
+    assert node.session.pipeline.pose_at(simulator.frame_stamps_ns[1]) is None
     robot.publish_static_tf()
     robot.play(1.0, 1.5)
-    kit.wait_for(lambda: node.session.pipeline.pose_at(simulator.frame_stamps_ns[2]) is not None, what="the held poses")
+    kit.wait_for(lambda: node.session.pipeline.pose_at(simulator.frame_stamps_ns[1]) is not None, what="the held poses")
 
 
 def test_without_camera_info_the_model_is_left_to_estimate(ros, reconstruct, simulator, kit):
-    node = reconstruct({"ros.missing_after_s": 0.5})
+    node = reconstruct({"ros.missing_after_s": 0.2})
     robot = kit.Robot(ros, simulator)
     kit.wait_for(lambda: kit.is_up(node) and robot.image.get_subscription_count(), what="the node")
     publisher = robot.info
     robot.info = ros.node("elsewhere").create_publisher(CameraInfo, "other_camera_info", 10)
-    robot.play(0.0, 2.0)
+    robot.play(0.0, 4.0)
     kit.wait_for(lambda: node.session.pipeline.stats.keyframes, what="keyframes without calibration")
     assert "estimates the focal length" in node.session.intake.calibration.remark
     assert publisher.get_subscription_count()

@@ -45,7 +45,7 @@ def live(module_ros, simulator, truth_folder, kit):
     node = kit.start(ros, truth_folder, {"ros.missing_after_s": 60.0})
     kit.wait_for(lambda: kit.is_up(node) and robot.image.get_subscription_count(), what="the node")
     kit.wait_for(lambda: node._tree.parent("camera_optical_frame"), what="static TF")
-    robot.play(0.0, 12.0, speed=2.0)
+    robot.play(0.0, 12.0, speed=3.0)
     kit.settle(node)
     return SimpleNamespace(ros=ros, ears=ears, robot=robot, node=node, sim=simulator, kit=kit)
 
@@ -164,7 +164,7 @@ def test_tf_from_map_to_camera_can_be_looked_up(live):
 
     buffer = Buffer()
     listener = TransformListener(buffer, live.ros.node("tf_user"))
-    live.robot.play(12.0, 16.0, speed=2.0)
+    live.robot.play(12.0, 16.0, speed=3.0)
     found = live.kit.wait_for(
         lambda: (
             buffer.can_transform("map", "camera_optical_frame", Time())
@@ -199,7 +199,7 @@ def test_after_a_reset_everything_comes_again(live):
     names = ("depth/image", "odometry", "path", "points")
     before = {name: len(live.ears[name]) for name in names}
     edges = len(live.ears.edges())
-    live.robot.play(16.0, 22.0, speed=2.0)
+    live.robot.play(16.0, 22.0, speed=3.0)
     for name in names:
         live.kit.wait_for(lambda n=name: len(live.ears[n]) > before[n], what=name)
     live.kit.wait_for(lambda: len(live.ears.edges()) > edges, what="TF")

@@ -18,12 +18,10 @@ CHOSEN = (
     "test_live.py",
     "test_lifecycle.py::test_all_transitions_work_and_can_be_repeated",
     "test_control.py::test_services",
-    "test_control.py::test_without_odometry_the_camera_is_placed_by_tf",
     "test_bad_input.py::test_missing_inputs_are_named_after_a_while",
     "test_bad_input.py::test_incompatible_qos_is_named_with_its_publisher",
     "test_bad_input.py::test_wrong_type_is_named_and_the_right_topic_suggested",
     "test_processes.py::test_reconstruct_runs_and_ends_cleanly_on_ctrl_c",
-    "test_processes.py::test_check_topics_names_what_is_wrong",
 )
 
 

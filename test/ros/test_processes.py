@@ -79,7 +79,7 @@ def test_reconstruct_runs_and_ends_cleanly_on_ctrl_c(ros, process, truth_folder,
     robot = kit.Robot(ros, simulator)
     kit.wait_for(robot.image.get_subscription_count, 30.0, "the node")
     time.sleep(0.5)
-    robot.play(0.0, 4.0, speed=2.0)
+    robot.play(0.0, 4.0, speed=3.0)
     kit.wait_for(lambda: ears["depth/image"] and ears["map"] and ears.edges(), what="outputs")
     code, output = interrupt(child)
     assert code == 0 and "Traceback" not in output, output
@@ -160,7 +160,7 @@ def test_check_topics_names_what_is_wrong(ros, process, simulator, kit):
     ]
     child = process(command)
     while child.poll() is None:
-        robot.play(0.0, 1.0, shift_ns=-5_000_000_000, speed=2.0)
+        robot.play(0.0, 1.0, shift_ns=-5_000_000_000, speed=3.0)
     output = child.stdout.read()
     assert child.returncode == 1 and "Traceback" not in output, output
     assert "nobody publishes /no_points" in output
