@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from spatial_fm_ros.core.geometry.rotations import invert_pose, pose_from
 from spatial_fm_ros.core.types import Array, Image, PointCloud
 
 BACKGROUND = (250, 250, 250)
-MOST_POINTS = 1_500_000
+MOST_POINTS = 600_000
+#: Cosine of view and normal below which a surface counts as seen from behind (normals are noisy).
+AWAY = -0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +76,7 @@ def render(
 def views_of(points: Array, up: Array, cameras: Array) -> list[View]:
     """From above and from three sides around the bulk of the points, and over the shoulder of a camera.
 
-    points [n, 3], up [3], cameras: world_from_camera [k, 4, 4] in order of time. The side views cut
-    away what is nearer than the bulk's front third, so that one looks into a room, not at its walls.
+    points [n, 3], up [3], cameras: world_from_camera [k, 4, 4] in order of time.
     """
     low, high = np.percentile(points, [3, 97], axis=0)
     centre, radius = (low + high) / 2, float(np.linalg.norm(high - low)) / 2 + 1e-9
@@ -84,27 +86,46 @@ def views_of(points: Array, up: Array, cameras: Array) -> list[View]:
         forward = cameras[0, :3, 0] - up * (cameras[0, :3, 0] @ up)
     forward = forward / max(np.linalg.norm(forward), 1e-9)
     side = np.cross(up, forward)
-    extent = np.ptp((points - centre) @ np.stack([forward, side]).T, axis=0) if len(points) < 10 else None
-    across = np.percentile((points - centre) @ np.stack([forward, side]).T, [3, 97], axis=0)
-    extent = across[1] - across[0] if extent is None else extent
-    tall = 1.15 * max(float(extent[0]), float(extent[1]) * 640 / 960, 1e-6)
-    views = [View("top", look_at(centre + up * 3 * radius, centre + forward * 1e-3, forward), height=tall)]
+    flat = (points - centre) @ np.stack([forward, side]).T
+    inner = np.all(np.abs(flat) < 1.2 * np.percentile(np.abs(flat), 97, axis=0), axis=1)
+    # The picture from above lies along the walls: the tightest rectangle around the bulk of the points.
+    middle_of, size, degrees = cv2.minAreaRect(flat[inner].astype(np.float32))
+    turn = np.radians(degrees if size[0] <= size[1] else degrees + 90.0)
+    ahead = np.cos(turn) * forward + np.sin(turn) * side
+    target = centre + middle_of[0] * forward + middle_of[1] * side
+    tall = 1.1 * max(min(size), max(size) * 640 / 960, 1e-6)
+    views = [View("top", look_at(target + up * 3 * radius, target + ahead * 1e-6 * radius, ahead), height=tall)]
     for name, angle in (("left", 140.0), ("back", 180.0), ("right", 220.0)):
         a = np.radians(angle)
         direction = 0.87 * (np.cos(a) * forward + np.sin(a) * side) + 0.5 * up
         distance = 2.2 * radius
-        views.append(
-            View(name, look_at(centre + direction * distance, centre, up), 1.45, near=distance - 0.75 * radius)
-        )
+        views.append(View(name, look_at(centre + direction * distance, centre, up), 1.45))
     middle = cameras[len(cameras) // 2]
     eye = middle[:3, 3] - 0.35 * radius * middle[:3, 2] + 0.12 * radius * up
     views.append(View("camera", look_at(eye, eye + middle[:3, 2], up), 0.9, near=0.05 * radius))
     return views
 
 
+def normals_towards(points: Array, eyes: Array) -> Array:
+    """Unit surface normals [n, 3], each turned to the nearest of `eyes` [k, 3], from where it was seen."""
+    import open3d as o3d
+    from scipy.spatial import cKDTree
+
+    cloud = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(points))
+    cloud.estimate_normals(o3d.geometry.KDTreeSearchParamKNN(30))
+    normals: Array = np.asarray(cloud.normals, dtype=np.float64)
+    _, nearest = cKDTree(eyes).query(points, workers=2)
+    away = np.einsum("ij,ij->i", normals, eyes[nearest] - points) < 0
+    normals[away] *= -1
+    return normals
+
+
 def map_views(cloud: PointCloud, cameras: Array, point_size: float, up: Array | None = None) -> dict[str, Image]:
-    """Pictures of a map by name: top (without the highest fifth, which is often a ceiling), left, back,
-    right, camera. Empty for an empty map."""
+    """Pictures of a map by name: top, left, back, right, camera. Empty for an empty map.
+
+    cameras: world_from_camera [k, 4, 4], k > 0. From outside, surfaces that were seen from the other
+    side only are left out: walls and ceilings open the view into the room.
+    """
     if len(cloud) < 10 or not len(cameras):
         return {}
     points, colors = cloud.points.astype(np.float64), cloud.colors
@@ -112,13 +133,15 @@ def map_views(cloud: PointCloud, cameras: Array, point_size: float, up: Array | 
         chosen = np.random.default_rng(0).choice(len(points), MOST_POINTS, replace=False)
         points, colors = points[chosen], colors[chosen]
     up = np.array([0.0, 0.0, 1.0]) if up is None else up
+    normals = normals_towards(points, cameras[:, :3, 3])
     pictures = {}
     for view in views_of(points, up, cameras):
-        if view.name == "top":
-            heights = points @ up
-            eyes = cameras[:, :3, 3] @ up
-            below = heights < max(float(np.percentile(heights, 80)), float(np.median(eyes)))
-            pictures["top"] = render(points[below], colors[below], view, point_size=1.2 * point_size)
-        else:
-            pictures[view.name] = render(points, colors, view, point_size=1.2 * point_size)
+        shown = np.ones(len(points), bool)
+        if view.name != "camera":
+            towards = view.world_from_view[:3, 3] - points
+            if view.height > 0:  # all rays of an orthographic view are parallel
+                towards = np.broadcast_to(-view.world_from_view[:3, 2], points.shape)
+            facing = np.einsum("ij,ij->i", normals, towards) / np.linalg.norm(towards, axis=1)
+            shown = facing > AWAY
+        pictures[view.name] = render(points[shown], colors[shown], view, point_size=1.2 * point_size)
     return pictures
