@@ -45,7 +45,7 @@ def images(eye: SimulatedCamera) -> list[np.ndarray]:
 
 @pytest.fixture()
 def model() -> GeometricModel:
-    made = create_model(ModelConfig(device="cpu", threads=2))
+    made = create_model(ModelConfig(device="cpu", threads=1))
     assert isinstance(made, GeometricModel)
     made.load()
     return made
@@ -55,8 +55,7 @@ def window(
     images: Sequence[np.ndarray], ids: Sequence[int], overlap: int = 0, camera: Camera | None = CAMERA
 ) -> Window:
     keyframes = tuple(
-        Keyframe(i, i * 10**8, image, camera, "camera", 24.0, "disparity")
-        for i, image in zip(ids, images, strict=True)
+        Keyframe(i, i * 10**8, image, camera, "camera", 24.0, "disparity") for i, image in zip(ids, images, strict=True)
     )
     return Window(0, keyframes, overlap)
 

@@ -13,8 +13,8 @@ from spatial_fm_ros.core.models.geometric.features import Extractor, Features
 from spatial_fm_ros.core.models.geometric.matching import NO_MATCHES, PairGeometry, mutual_matches, verify
 from spatial_fm_ros.core.types import Array, Keyframe, Window
 
-MIN_MATCHES = 20
-MIN_SHARE = 0.15  # of putative matches: wrong pairs reach 0.1 by chance
+MIN_MATCHES = 30
+MIN_SHARE = 0.2  # of putative matches: wrong pairs reach 0.15 by chance
 
 
 @dataclass(eq=False)

@@ -62,7 +62,8 @@ def bearings(xy: Array, K: Array) -> Array:
     rays[:, 0] = (xy[:, 0] - K[0, 2]) / K[0, 0]
     rays[:, 1] = (xy[:, 1] - K[1, 2]) / K[1, 1]
     rays[:, 2] = 1.0
-    return rays / np.linalg.norm(rays, axis=1, keepdims=True)
+    rays /= np.linalg.norm(rays, axis=1, keepdims=True)
+    return rays
 
 
 def rotation_between(rays_a: Array, rays_b: Array, scale: float, rounds: int = 8) -> tuple[Array, Array]:

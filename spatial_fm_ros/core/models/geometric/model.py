@@ -156,5 +156,7 @@ def _device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ModelError(f"Device '{name}' was asked for but no CUDA device is usable; set model.device to auto or cpu.")
+        raise ModelError(
+            f"Device '{name}' was asked for but no CUDA device is usable; set model.device to auto or cpu."
+        )
     return name

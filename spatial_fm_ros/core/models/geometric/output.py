@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from spatial_fm_ros.core.config import GeometricConfig
-from spatial_fm_ros.core.models.geometric.calibration import FocalEstimate
 from spatial_fm_ros.core.models.geometric.dense import estimate_depth
 from spatial_fm_ros.core.models.geometric.local_map import View
 from spatial_fm_ros.core.models.geometric.matching import PairGeometry
@@ -35,8 +34,9 @@ def structured(
     posed = structure.posed[first:]
     visible = structure.visibility()
     origin = first + int(posed.argmax())
-    camera_from_world = structure.camera_from_world @ np.linalg.inv(structure.camera_from_world[origin])
-    points = structure.points @ structure.camera_from_world[origin, :3, :3].T + structure.camera_from_world[origin, :3, 3]
+    first_camera = structure.camera_from_world[origin]
+    camera_from_world = structure.camera_from_world @ np.linalg.inv(first_camera)
+    points = structure.points @ first_camera[:3, :3].T + first_camera[:3, 3]
     seen = points[visible[first:].any(0)]
     depths = [
         (seen_by @ camera_from_world[i, 2, :3] + camera_from_world[i, 2, 3])
@@ -44,7 +44,7 @@ def structured(
         if structure.posed[i] and len(seen_by := points[visible[i]])
     ]
     unit = float(np.median(np.concatenate(depths))) if depths else 1.0
-    world_from_camera = np.linalg.inv(camera_from_world)
+    world_from_camera = np.asarray(np.linalg.inv(camera_from_world), dtype=np.float64)
     world_from_camera[:, :3, 3] /= unit
     points = points / unit
 
@@ -52,8 +52,9 @@ def structured(
     angles = parallax_angles(structure.tracks, structure.camera_from_world, structure.points, inside)
     angles = angles[visible[first:].sum(0) >= 2]
     parallax = float(np.median(angles)) if len(angles) else 0.0
-    borrowed = np.flatnonzero(structure.posed[:first])[-BORROWED_VIEWS:] if parallax < STEREO_PARALLAX_DEG else []
-    chosen = np.concatenate((np.asarray(borrowed, dtype=np.int64), first + np.flatnonzero(posed)))
+    older = np.flatnonzero(structure.posed[:first])
+    borrowed = older[-BORROWED_VIEWS:] if parallax < STEREO_PARALLAX_DEG else older[:0]
+    chosen = np.concatenate((borrowed, first + np.flatnonzero(posed)))
     depth, confidence, K_grid = estimate_depth(
         np.stack([views[i].keyframe.image for i in chosen]),
         structure.K[chosen],

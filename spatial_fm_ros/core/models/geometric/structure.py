@@ -22,8 +22,8 @@ Pairs = Mapping[tuple[int, int], PairGeometry]
 
 MIN_ANGLE_DEG = 1.0  # a point seen under less is too uncertain along its ray
 MIN_SEED_POINTS = 30
-MIN_POSE_INLIERS = 15
-MIN_POSE_SHARE = 0.25  # of the points a view sees, for its pose to be believed
+MIN_POSE_INLIERS = 25
+MIN_POSE_SHARE = 0.4  # of the points a view sees, for its pose to be believed
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,9 +166,7 @@ class StructureSolver:
     ) -> Structure:
         """Bundle adjustment, outliers out, points again, once more."""
         for _ in range(2):
-            points, good = self._points(tracks, K, poses, posed)
-            error, _ = reproject(tracks, K, poses, points)
-            inlier = good[tracks.track] & posed[tracks.view] & (error < self.config.max_reprojection_px)
+            points, inlier, posed = self._supported(tracks, K, poses, posed, fixed)
             chosen, index = keep_observations(tracks, inlier & self._informative(tracks, inlier))
             if chosen.count == 0:
                 break
@@ -176,12 +174,23 @@ class StructureSolver:
                 chosen, points[index], poses, K, fixed, refine_focal=refine_focal, threads=self.threads
             )
             poses, K = done.camera_from_world, done.K
-        points, good = self._points(tracks, K, poses, posed)
-        error, _ = reproject(tracks, K, poses, points)
-        inlier = good[tracks.track] & posed[tracks.view] & (error < self.config.max_reprojection_px)
+        points, inlier, posed = self._supported(tracks, K, poses, posed, fixed)
         kept, index = keep_observations(tracks, inlier)
         points = points[index]
         return Structure(poses, posed, K, kept, points, reproject(kept, K, poses, points)[0])
+
+    def _supported(self, tracks: Tracks, K: Array, poses: Array, posed: Mask, fixed: Mask) -> tuple[Array, Mask, Mask]:
+        """Points [count, 3], inlier observations [n], and the posed views that enough of these hold."""
+        while True:
+            points, good = self._points(tracks, K, poses, posed)
+            error, _ = reproject(tracks, K, poses, points)
+            inlier = good[tracks.track] & posed[tracks.view] & (error < self.config.max_reprojection_px)
+            held = np.bincount(tracks.view[inlier], minlength=len(posed))
+            weak = posed & ~fixed & (held < MIN_POSE_INLIERS)
+            if not weak.any():
+                return points, inlier, posed
+            posed = posed.copy()
+            posed[np.flatnonzero(weak)[held[weak].argmin()]] = False
 
     def _informative(self, tracks: Tracks, inlier: Mask) -> Mask:
         """Observations of the longest tracks of every view: enough for adjustment, and quicker than all."""

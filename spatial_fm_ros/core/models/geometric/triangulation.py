@@ -14,9 +14,7 @@ Mask = NDArray[np.bool_]
 def normalise(tracks: Tracks, K: Array) -> Array:
     """Observations [n, 2] on the image plane at depth 1; K [N, 3, 3]."""
     k = K[tracks.view]
-    return np.stack(
-        ((tracks.xy[:, 0] - k[:, 0, 2]) / k[:, 0, 0], (tracks.xy[:, 1] - k[:, 1, 2]) / k[:, 1, 1]), axis=1
-    )
+    return np.stack(((tracks.xy[:, 0] - k[:, 0, 2]) / k[:, 0, 0], (tracks.xy[:, 1] - k[:, 1, 2]) / k[:, 1, 1]), axis=1)
 
 
 def triangulate(tracks: Tracks, K: Array, camera_from_world: Array, use: Mask) -> Array:
@@ -66,4 +64,5 @@ def parallax_angles(tracks: Tracks, camera_from_world: Array, points: Array, use
     sine = np.linalg.norm(np.cross(ray, mean[track]), axis=1)
     largest = np.zeros(tracks.count)
     np.maximum.at(largest, track, np.nan_to_num(sine))
-    return np.degrees(2.0 * np.arcsin(largest.clip(0.0, 1.0)))
+    angles: Array = np.degrees(2.0 * np.arcsin(largest.clip(0.0, 1.0)))
+    return angles
