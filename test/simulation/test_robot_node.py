@@ -153,7 +153,7 @@ def test_interrupted_it_ends_at_once_and_cleanly(ears: Ears, number: int) -> Non
         try:
             ears.wait_for("image", 2)
             robot.send_signal(number)
-            output, _ = robot.communicate(timeout=10)
+            output, _ = robot.communicate(timeout=60)
         finally:
             robot.kill()
     assert robot.returncode == 0 and "Traceback" not in output
