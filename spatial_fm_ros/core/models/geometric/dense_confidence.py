@@ -61,7 +61,7 @@ WEIGHTS = (
 )  # fmt: skip
 #: Correlations from nothing to match (below) to something (above). Blank walls make all views agree on
 #: the same arbitrary depth, which the fit has not seen.
-BLANK_SCORE = (0.10, 0.25)
+BLANK_SCORE = (0.01, 0.05)
 
 
 def calibrated(features: Tensor) -> Tensor:
