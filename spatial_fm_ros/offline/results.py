@@ -181,6 +181,8 @@ def _report(
         notes.append("No window could be posed: see the windows' notes in report.json.")
     elif scale.state is not ScaleState.METRIC:
         notes.append(f"Lengths are not metres: the scale is {scale.state.value} ({scale.reason}).")
+    # A window names the observers that said something then; the last window may have heard none.
+    observers = sorted({name for row in rows for name in row.scale.observers})
     seams = [row.seam for row in record.windows if row.seam is not None]
     accepted = [seam.residual for seam in seams if seam.accepted]
     posed = sum(len(t.stamps_ns) for t in trajectories)
@@ -200,7 +202,7 @@ def _report(
         },
         "coverage": coverage(largest, record.frame_stamps),
         "scale": {"state": scale.state.value, "value": scale.value, "sigma": scale.sigma,
-                  "observers": list(scale.observers), "rejected": list(scale.rejected), "reason": scale.reason},
+                  "observers": observers, "rejected": list(scale.rejected), "reason": scale.reason},
         "seams": {"count": len(seams), "accepted": len(accepted),
                   "median_residual": float(np.median(accepted)) if accepted else None,
                   "max_residual": float(np.max(accepted)) if accepted else None},
