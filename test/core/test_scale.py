@@ -87,11 +87,11 @@ def test_metric_is_held_then_lost_with_hysteresis() -> None:
     for _ in range(between):
         scale.predict()
     scale.update([unusable("poses", "still")])
-    assert scale.state is ScaleState.METRIC
+    assert scale.state is ScaleState.METRIC and scale.observers == ("poses",) and "held" in scale.reason
     for _ in range(round((CONFIG.lost_sigma / CONFIG.drift_per_window) ** 2)):
         scale.predict()
     scale.update([unusable("poses", "still")])
-    assert scale.state is ScaleState.UNOBSERVABLE
+    assert scale.state is ScaleState.UNOBSERVABLE and scale.observers == ()
 
 
 def test_one_contradiction_is_reported_many_restart() -> None:

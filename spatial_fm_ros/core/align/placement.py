@@ -16,6 +16,8 @@ from spatial_fm_ros.core.types import Array, Keyframe, PosedKeyframe, Prediction
 BODY_FROM_OPTICAL = np.array(
     [[0.0, 0.0, 1.0, 0.0], [-1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
 )
+#: Median depth of a world without metres, in its units: voxels sized for metres then suit it.
+TYPICAL_DEPTH = 3.0
 
 
 def place_on_submap(
@@ -52,7 +54,7 @@ def start_submap(
 
     With odometry the keyframe goes where odometry has it (under the correction known so far); else
     onto the last pose of the world, as large as the last depth seen there; else to the origin,
-    looking along x.
+    looking along x, with a median depth of `TYPICAL_DEPTH` units.
     """
     first = int(np.flatnonzero(prediction.posed)[0])
     keyframe = window.keyframes[first]
@@ -78,7 +80,9 @@ def _first_pose(keyframe: Keyframe, previous: PosedKeyframe | None, world_from_o
 
 
 def _matching_scale(prediction: Prediction, previous: PosedKeyframe | None) -> float:
-    """World over window median depth; 1 where either is unknown."""
-    if previous is None or not np.isfinite(previous.depth).any() or not np.isfinite(prediction.depth).any():
+    """World over window median depth; 1 where the window has none."""
+    if not np.isfinite(prediction.depth).any():
         return 1.0
-    return float(np.nanmedian(previous.depth) / np.nanmedian(prediction.depth))
+    known = previous is not None and np.isfinite(previous.depth).any()
+    wanted = float(np.nanmedian(previous.depth)) if previous is not None and known else TYPICAL_DEPTH
+    return wanted / float(np.nanmedian(prediction.depth))

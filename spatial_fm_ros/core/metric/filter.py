@@ -50,8 +50,10 @@ class ScaleFilter:
             self._outliers = 0
             self._fuse(observation)
             used.append(observation.name)
-        self.observers, self.rejected = tuple(used), tuple(rejected)
-        self._settle(present=bool(observations))
+        self.rejected = tuple(rejected)
+        if used:
+            self.observers = tuple(used)
+        self._settle(present=bool(observations), seen=bool(used))
 
     def rebase(self, log_factor: float) -> None:
         """World units were multiplied by exp(log_factor)."""
@@ -85,15 +87,16 @@ class ScaleFilter:
         self.log_scale += gain * (observation.log_scale - self.log_scale)
         self.variance *= 1.0 - gain
 
-    def _settle(self, present: bool) -> None:
+    def _settle(self, present: bool, seen: bool) -> None:
         """relative -> metric below metric_sigma, back only above lost_sigma (hysteresis)."""
         sigma = float(np.sqrt(self.variance))
         limit = self.config.lost_sigma if self.state is ScaleState.METRIC else self.config.metric_sigma
         if sigma <= limit:
             self.state = ScaleState.METRIC
-            self.reason = "" if self.observers else "held from earlier windows"
+            self.reason = "" if seen else "held from earlier windows"
         elif present or self.state is not ScaleState.RELATIVE:
             self.state = ScaleState.UNOBSERVABLE
+            self.observers = ()
             self.reason = "; ".join(self.rejected) or "the scale has not been seen for too long"
         else:
             self.reason = ScaleEstimate().reason
