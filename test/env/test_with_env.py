@@ -240,6 +240,14 @@ def test_build_follows_the_sources(checkout: Path) -> None:
     assert files_of(checkout) == (before | {"launch/added.launch.py", "config/added.yaml"})
 
 
+def test_interrupts_reach_commands_of_background_jobs() -> None:
+    """`CMD &` in a script ignores Ctrl-C by the shell's rules; ROS nodes then could not be ended."""
+    show = "import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
+    command = ["bash", "-c", f"'{ROOT}/scripts/with_env' python3 -c '{show}' & wait"]
+    result = subprocess.run(command, env=plain_environment(), capture_output=True, text=True, timeout=280)
+    assert result.stdout.strip() == "True", result.stderr
+
+
 def test_inside_itself_it_changes_nothing(checkout: Path) -> None:
     names = "PATH PYTHONPATH LD_LIBRARY_PATH AMENT_PREFIX_PATH"
     show = f'for n in {names}; do echo "$n=${{!n}}"; done'
