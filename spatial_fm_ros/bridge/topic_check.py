@@ -86,6 +86,10 @@ class TopicCheck:
         for each in self.heard:
             subscribe(node, each.wanted, self._listener(each), on_lost=lambda _count: None)
 
+    def discovered(self) -> bool:
+        """Somebody publishes one of the inputs."""
+        return any(self._node.count_publishers(each.wanted.topic) for each in self.heard)
+
     def problems(self) -> list[Problem]:
         """Everything that is wrong, worst first."""
         found: list[Problem] = []

@@ -23,6 +23,8 @@ from spatial_fm_ros.core.config import RosConfig
 from spatial_fm_ros.core.config_files import load_config
 from spatial_fm_ros.core.errors import ConfigError
 
+#: Longest time that discovery of the first topic may take.
+DISCOVERY_S = 5.0
 #: Options and the parameters of section `ros` they set.
 OPTIONS = {
     "image": "image_topic",
@@ -51,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     tree = TransformTree("check_topics_tf", node.get_namespace(), node.context)
     try:
         check = TopicCheck(node, config, tree)
-        _listen(node, options.duration)
+        _listen(node, check, options.duration)
         problems = check.problems()
         _print(check.heard, problems, options.duration)
     except ConfigError as error:
@@ -88,11 +90,15 @@ def _config(options: argparse.Namespace) -> RosConfig:
     return load_config(options.config, overrides).ros
 
 
-def _listen(node: Node, duration_s: float) -> None:
+def _listen(node: Node, check: TopicCheck, duration_s: float) -> None:
+    """Until the time is over; the time until the first topic is discovered does not count."""
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    end = time.monotonic() + duration_s
+    started = time.monotonic()
+    end = started + duration_s
     while time.monotonic() < end:
+        if time.monotonic() - started < DISCOVERY_S and not check.discovered():
+            end = time.monotonic() + duration_s
         executor.spin_once(timeout_sec=0.1)
     executor.shutdown()
 

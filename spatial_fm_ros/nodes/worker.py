@@ -13,7 +13,7 @@ POLL_S = 0.02
 
 
 class Worker:
-    """Runs `pipeline.step` whenever a window is ready, between `start` and `stop`."""
+    """Runs the pipeline's windows as they get ready, between `start` and `stop`."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Worker:
             if not (final or self._is_ready()):
                 return
             try:
-                update = self._pipeline.step(final=final)
+                update = self._pipeline.finish() if final else self._pipeline.step()
                 if update is not None:
                     self._on_update(update)
             except Exception as error:  # reported; the thread lives on
