@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pycolmap
 from numpy.typing import NDArray
 
 from spatial_fm_ros.core.models.geometric.tracks import Tracks
+from spatial_fm_ros.core.signals import keeping_handler
 from spatial_fm_ros.core.types import Array
+
+with keeping_handler():
+    import pycolmap
 
 
 @dataclass(frozen=True, eq=False)
