@@ -18,6 +18,7 @@ from spatial_fm_ros.evaluation.scoreboard import Score
 from spatial_fm_ros.offline.report import machine, versions, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
+CONDITIONS = {"when", "machine", "cores_used", "busy_cores", "versions", "commit"}
 
 
 @dataclass
@@ -72,10 +73,12 @@ def read_results(output: Path, names: Sequence[str]) -> list[Result]:
             continue
         try:
             content = json.loads(path.read_text())
+            if older := CONDITIONS - content["conditions"].keys():
+                raise KeyError(", ".join(sorted(older)))
             content["scores"] = scores_from(content["scores"])
             found.append(Result(**content))
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path} is no benchmark result ({error}); remove it and measure again.") from error
+            raise InputError(f"{path} is no result of this version ({error}); remove it and measure again.") from error
     return found
 
 
