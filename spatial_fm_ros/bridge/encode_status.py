@@ -30,13 +30,15 @@ def encode_status(
     skipped: int,
     bad: int,
     latency_p95_s: float,
+    newest_ns: int,
     map_frame: str,
 ) -> ReconstructionStatus:
-    """The state now. `last`: newest update; `frames`: images that arrived, `skipped` of them
+    """The state now. `last`: newest update; `newest_ns`: stamp of the newest mapped keyframe;
+    `frames`: images that arrived, `skipped` of them
     before the gate; `bad`: unusable messages of all inputs."""
     stats, scale = pipeline.stats, pipeline.scale
     status = ReconstructionStatus(
-        header=header(last.keyframes[-1].stamp_ns if last is not None and last.keyframes else 0, map_frame),
+        header=header(newest_ns, map_frame),
         scale_state=_SCALE_STATES[scale.state],
         scale_value=float(scale.value),
         scale_sigma=float(scale.sigma),

@@ -51,7 +51,14 @@ def inspect_topic(node: Node, wanted: InputTopic) -> list[TopicTrouble]:
 def _hint(node: Node, wanted: InputTopic) -> str:
     """Topics of the right type that are there instead."""
     others = sorted(name for name, types in node.get_topic_names_and_types() if wanted.type_name in types)
-    others = [name for name in others if name != wanted.topic and node.count_publishers(name)]
+    others = [name for name in others if name != wanted.topic and _is_from_elsewhere(node, name)]
     if not others:
         return f" No other topic of type {wanted.type_name} is there either."
     return f" Of type {wanted.type_name} there are: {', '.join(others[:6])}."
+
+
+def _is_from_elsewhere(node: Node, topic: str) -> bool:
+    """Somebody publishes it who is not this node: its own depth is no image to map from."""
+    own = (node.get_name(), node.get_namespace())
+    publishers = node.get_publishers_info_by_topic(topic)
+    return any((each.node_name, each.node_namespace) != own for each in publishers)

@@ -43,6 +43,7 @@ class Session:
         self.config = config
         self.pipeline = pipeline
         self.last: Update | None = None
+        self._newest_ns = 0
         self._node = node
         self._tree = tree
         self._health = health
@@ -98,6 +99,7 @@ class Session:
             self.intake.skipped,
             sum(self._health.bad.values()),
             self.outputs.latency_p95_s,
+            self._newest_ns,
             self.config.ros.map_frame,
         )
 
@@ -108,6 +110,8 @@ class Session:
 
     def _on_update(self, update: Update) -> None:
         self.last = update
+        if update.keyframes:
+            self._newest_ns = update.keyframes[-1].stamp_ns
         self.outputs.publish(update, self.config.ros)
         self._on_status()
 

@@ -251,6 +251,8 @@ def test_wrong_type_is_named_and_the_right_topic_suggested(ros, reconstruct, kit
         ),
         what="the wrong type",
     )
+    message = kit.wait_for(lambda: ears.finding("inputs"), what="diagnostics").message
+    assert "/reconstruct/" not in message  # its own topics are no suggestion
     camera.destroy_node()
 
 
