@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spatial_fm_ros.core.config import GeometricConfig
-from spatial_fm_ros.core.models.geometric.dense import estimate_depth
+from spatial_fm_ros.core.models.geometric.dense import estimate_depth as dense_depth
 from spatial_fm_ros.core.types import Camera
 
 HEIGHT, WIDTH = 120, 160
@@ -101,6 +101,12 @@ def score(depth: np.ndarray, confidence: np.ndarray, truth: np.ndarray) -> tuple
     """(AbsRel of confident pixels, their share)."""
     sure = confidence >= 0.5
     return float(np.mean(np.abs(depth[sure] / truth[sure] - 1.0))), float(sure.mean())
+
+
+def estimate_depth(*arguments) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Depth, confidence and K of the grid."""
+    found = dense_depth(*arguments)
+    return found.depth, found.confidence, found.K
 
 
 def test_fronto_parallel_plane() -> None:
@@ -203,3 +209,20 @@ def test_results_repeat() -> None:
     first, second = estimate_depth(*arguments, CONFIG), estimate_depth(*arguments, CONFIG)
     for a, b in zip(first, second, strict=True):
         assert np.array_equal(a, b, equal_nan=True)
+
+
+def test_views_swept_before_are_not_swept_again() -> None:
+    arguments, _ = observe(Planes(((0.2, 0, 1), 2.0, None)), sideways())
+    first = dense_depth(*arguments, CONFIG)
+    again = dense_depth(*arguments, CONFIG, known=dict(enumerate(first.swept)))
+    np.testing.assert_array_equal(again.depth, first.depth)
+    np.testing.assert_array_equal(again.confidence, first.confidence)
+    # In a gauge of another unit the same depth comes out in that unit.
+    images, Ks, poses, points, visibility = arguments
+    smaller = poses.copy()
+    smaller[:, :3, 3] /= 4.0
+    known = {i: swept.in_gauge(4.0) for i, swept in enumerate(first.swept)}
+    other = dense_depth(images, Ks, smaller, points / 4.0, visibility, CONFIG, known=known)
+    both = np.isfinite(other.depth) & np.isfinite(first.depth)
+    assert both.mean() > 0.5
+    np.testing.assert_allclose(4.0 * other.depth[both], first.depth[both], rtol=0.02)

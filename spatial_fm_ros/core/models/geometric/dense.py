@@ -8,6 +8,7 @@ confidence: the calibrated chance of lying within 5 % of the truth. What nothing
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import cv2
@@ -23,6 +24,7 @@ from spatial_fm_ros.core.models.geometric.dense_consistency import cross_view
 from spatial_fm_ros.core.models.geometric.dense_surface import enlarge, repeat, smooth_planar, spread
 from spatial_fm_ros.core.models.geometric.dense_sweep import agreement, box_mean, pair_warp, sample_positions, whiten
 from spatial_fm_ros.core.models.geometric.dense_views import ViewPlan, plan_views, project
+from spatial_fm_ros.core.models.geometric.parallel import Tasks
 from spatial_fm_ros.core.types import Array, Camera, Depth, Image
 
 #: Radius of whitening; radii of the boxes that agreement is averaged over, coarse and fine.
@@ -36,6 +38,19 @@ FEWEST_PLANES, MOST_PLANES = 16, 128
 KNOWN = 0.1
 
 
+@dataclass(frozen=True, eq=False)
+class Swept:
+    """One view after its own sweep, before other views are asked: inverse_depth [h, w] in the gauge it was
+    made in (0 unknown) and its rows of the features [F, h, w]."""
+
+    inverse_depth: Tensor
+    features: Tensor
+
+    def in_gauge(self, unit: float) -> Swept:
+        """The same in a gauge whose unit of length is `unit` of this one's."""
+        return Swept(self.inverse_depth * unit, self.features)
+
+
 @dataclass(frozen=True)
 class Evidence:
     """What the sweep found before it is judged: inverse_depth [N, h, w] (0 unknown), features [N, F, h, w]."""
@@ -43,6 +58,17 @@ class Evidence:
     inverse_depth: Tensor
     features: Tensor
     K: Array
+    swept: tuple[Swept, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class DenseDepth:
+    """depth [N, h, w] (NaN unknown), confidence [N, h, w] (0 where unknown), K [N, 3, 3] of that grid."""
+
+    depth: Depth
+    confidence: Depth
+    K: Array
+    swept: tuple[Swept, ...]
 
 
 def estimate_depth(
@@ -53,20 +79,30 @@ def estimate_depth(
     visibility: NDArray[np.bool_],
     config: GeometricConfig,
     device: str | torch.device = "cpu",
-) -> tuple[Depth, Depth, Array]:
+    tasks: Tasks | None = None,
+    known: Mapping[int, Swept] | None = None,
+) -> DenseDepth:
     """Depth and confidence of every posed view of a window.
 
     images uint8 [N, H, W, 3] RGB pinhole; K float64 [N, 3, 3]; world_from_camera float64 [N, 4, 4]
     in the gauge of points float64 [M, 3] with visibility bool [N, M] (the views each was matched in).
-    Returns depth float32 [N, h, w] along z in gauge units (NaN unknown), confidence float32
-    [N, h, w] in [0, 1] (0 where unknown) and K_grid float64 [N, 3, 3] of that grid.
+    Views in `known` are not swept again: a window before has done it, in this gauge's unit. Depth is
+    float32 along z in gauge units, confidence float32 in [0, 1].
     """
-    evidence = gather_evidence(images, K, world_from_camera, points, visibility, config, device)
+    evidence = gather_evidence(
+        images, K, world_from_camera, points, visibility, config, device, tasks or Tasks(), known or {}
+    )
     confidence = calibrated(evidence.features)
-    known = (evidence.inverse_depth > 0) & (confidence >= KNOWN)
-    depth = torch.where(known, 1.0 / evidence.inverse_depth, torch.nan)
-    confidence = torch.where(known, confidence, 0.0)
-    return depth.cpu().numpy(), confidence.cpu().numpy(), evidence.K
+    sure = (evidence.inverse_depth > 0) & (confidence >= KNOWN)
+    depth = torch.where(sure, 1.0 / evidence.inverse_depth, torch.nan)
+    confidence = torch.where(sure, confidence, 0.0)
+    return DenseDepth(depth.cpu().numpy(), confidence.cpu().numpy(), evidence.K, evidence.swept)
+
+
+def grid_size(image_height: int, image_width: int, config: GeometricConfig) -> tuple[int, int]:
+    """(height, width) of the depth grid: even, so that the coarse grid is exactly half."""
+    scale = min(1.0, config.dense_width / max(image_height, image_width))
+    return max(16, 2 * round(0.5 * image_height * scale)), max(16, 2 * round(0.5 * image_width * scale))
 
 
 @torch.inference_mode()
@@ -77,13 +113,13 @@ def gather_evidence(
     points: Array,
     visibility: NDArray[np.bool_],
     config: GeometricConfig,
-    device: str | torch.device = "cpu",
+    device: str | torch.device,
+    tasks: Tasks,
+    known: Mapping[int, Swept],
 ) -> Evidence:
     """Sweep, refine and compare all views; arguments as `estimate_depth`."""
     views, full_height, full_width = images.shape[:3]
-    scale = min(1.0, config.dense_width / max(full_height, full_width))
-    # even sizes, so that the coarse grid is exactly half
-    height, width = (max(16, 2 * round(0.5 * side * scale)) for side in (full_height, full_width))
+    height, width = grid_size(full_height, full_width, config)
     grey = np.stack([cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images])
     fine = _Level.of(grey, K, width, height, device)
     coarse = _Level.of(grey, K, width // 2, height // 2, device)
@@ -91,21 +127,31 @@ def gather_evidence(
     plans = plan_views(points, visibility, world_from_camera, K, (full_height, full_width), config.dense_sources)
     inverse = torch.zeros((views, height, width), device=device)
     features = torch.zeros((views, len(FEATURES), height, width), device=device)
-    for view, plan in enumerate(plans):
-        if plan is not None:
+    planned = [(view, plan) for view, plan in enumerate(plans) if plan is not None]
+
+    def sweep(item: tuple[int, ViewPlan]) -> None:
+        view, plan = item
+        if view in known:
+            inverse[view], features[view] = known[view].inverse_depth, known[view].features
+        else:
             inverse[view] = _view_depth(view, plan, coarse, fine, poses, features[view])
+
+    def compare(item: tuple[int, ViewPlan]) -> None:
+        view, _ = item
+        others = cross_view(view, inverse, fine.K, poses)
+        fused[view] = others.inverse_depth
+        for name in ("same", "close", "through", "seen"):
+            features[view, FEATURES.index(name)] = getattr(others, name)
+        features[view, FEATURES.index("around")] = box_mean((others.same >= 2).float(), 2)
+        features[view, FEATURES.index("sparse")] = _sparse_agreement(
+            inverse[view], points[visibility[view]], world_from_camera[view], fine.K[view].cpu().numpy()
+        )
+
+    tasks.map(sweep, planned)
+    swept = tuple(Swept(inverse[view].clone(), features[view].clone()) for view in range(views))
     fused = inverse.clone()
-    for view, plan in enumerate(plans):
-        if plan is not None:
-            others = cross_view(view, inverse, fine.K, poses)
-            fused[view] = others.inverse_depth
-            for name in ("same", "close", "through", "seen"):
-                features[view, FEATURES.index(name)] = getattr(others, name)
-            features[view, FEATURES.index("around")] = box_mean((others.same >= 2).float(), 2)
-            features[view, FEATURES.index("sparse")] = _sparse_agreement(
-                inverse[view], points[visibility[view]], world_from_camera[view], fine.K[view].cpu().numpy()
-            )
-    return Evidence(fused, features, fine.K.cpu().numpy())
+    tasks.map(compare, planned)
+    return Evidence(fused, features, fine.K.cpu().numpy(), swept)
 
 
 @dataclass(frozen=True)

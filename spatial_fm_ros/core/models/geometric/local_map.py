@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spatial_fm_ros.core.config import GeometricConfig
+from spatial_fm_ros.core.models.geometric.dense import Swept
 from spatial_fm_ros.core.models.geometric.features import Extractor, Features
 from spatial_fm_ros.core.models.geometric.matching import NO_MATCHES, PairGeometry, mutual_matches, verify
+from spatial_fm_ros.core.models.geometric.parallel import Tasks
 from spatial_fm_ros.core.types import Array, Keyframe, Window
 
 MIN_MATCHES = 30
@@ -19,27 +21,32 @@ MIN_SHARE = 0.2  # of putative matches: wrong pairs reach 0.15 by chance
 
 @dataclass(eq=False)
 class View:
-    """A keyframe the model has seen. `camera_from_world` in the model's running gauge, None = not posed."""
+    """A keyframe the model has seen. `camera_from_world` in the model's running gauge, None = not posed;
+    `swept` its own depth in that gauge, None = not swept or forgotten."""
 
     keyframe: Keyframe
     features: Features
     camera_from_world: Array | None = None
+    swept: Swept | None = None
 
 
 class LocalMap:
     """Bounded memory by keyframe id; all its poses share one gauge."""
 
-    def __init__(self, config: GeometricConfig) -> None:
+    def __init__(self, config: GeometricConfig, tasks: Tasks | None = None) -> None:
         self.config = config
+        self.tasks = tasks or Tasks()
         self.views: dict[int, View] = {}
         self.pairs: dict[tuple[int, int], PairGeometry] = {}
         self.wide: set[tuple[int, int]] = set()  # pairs the wide-baseline matcher has tried
 
-    def view(self, keyframe: Keyframe, extractor: Extractor) -> View:
-        """The keyframe with its features, computed once."""
-        if keyframe.id not in self.views:
-            self.views[keyframe.id] = View(keyframe, extractor(keyframe.image))
-        return self.views[keyframe.id]
+    def look(self, keyframes: Sequence[Keyframe], extractor: Extractor) -> list[View]:
+        """The keyframes with their features, computed once."""
+        unseen = [keyframe for keyframe in keyframes if keyframe.id not in self.views]
+        found = self.tasks.map(extractor, [keyframe.image for keyframe in unseen])
+        for keyframe, features in zip(unseen, found, strict=True):
+            self.views[keyframe.id] = View(keyframe, features)
+        return [self.views[keyframe.id] for keyframe in keyframes]
 
     def support(self, window: Window) -> list[View]:
         """The newest posed keyframes older than the window, oldest first."""
@@ -63,29 +70,24 @@ class LocalMap:
         self, views: Sequence[View], first: int, K: Callable[[View], Array]
     ) -> dict[tuple[int, int], PairGeometry]:
         """Verified pairs {(a, b): geometry} with a < b by place in `views`; those before `first` are memory."""
-        found = {}
-        for b in range(first, len(views)):
-            for a in range(b):
-                pair = self._pair(views[a], views[b], K)
-                if len(pair):
-                    found[a, b] = pair
-        for b in range(first):
-            for a in range(b):
-                known = self.pairs.get((views[a].keyframe.id, views[b].keyframe.id))
-                if known is not None and len(known):
-                    found[a, b] = known
-        return found
+        wanted = [(a, b) for b in range(first, len(views)) for a in range(b)]
+        self._verify([(views[a], views[b]) for a, b in wanted], K)
+        wanted += [(a, b) for b in range(first) for a in range(b)]
+        pairs = {(a, b): self.pairs.get((views[a].keyframe.id, views[b].keyframe.id), NO_MATCHES) for a, b in wanted}
+        return {key: pair for key, pair in pairs.items() if len(pair)}
 
-    def _pair(self, a: View, b: View, K: Callable[[View], Array]) -> PairGeometry:
-        key = (a.keyframe.id, b.keyframe.id)
-        if key not in self.pairs:
+    def _verify(self, wanted: Sequence[tuple[View, View]], K: Callable[[View], Array]) -> None:
+        """Fills `pairs` with those wanted that have not been looked at before."""
+        new = [(a, b) for a, b in wanted if (a.keyframe.id, b.keyframe.id) not in self.pairs]
+
+        def geometry(pair: tuple[View, View]) -> PairGeometry:
+            a, b = pair
             putative = mutual_matches(a.features, b.features, self.config.min_similarity)
-            self.pairs[key] = verify(
-                a.features, b.features, K(a), K(b), putative, self.config.max_epipolar_px, MIN_MATCHES
-            )
-            if len(self.pairs[key]) < MIN_SHARE * len(putative):
-                self.pairs[key] = NO_MATCHES
-        return self.pairs[key]
+            found = verify(a.features, b.features, K(a), K(b), putative, self.config.max_epipolar_px, MIN_MATCHES)
+            return found if len(found) >= MIN_SHARE * len(putative) else NO_MATCHES
+
+        for (a, b), found in zip(new, self.tasks.map(geometry, new), strict=True):
+            self.pairs[a.keyframe.id, b.keyframe.id] = found
 
     def poses(self, views: Sequence[View]) -> tuple[Array, NDArray[np.bool_]]:
         """camera_from_world [n, 4, 4] (identity where unknown) and which are known [n]."""
@@ -104,7 +106,7 @@ class LocalMap:
     def forget_poses(self) -> None:
         """The running gauge is lost: keep features and matches, drop every pose."""
         for view in self.views.values():
-            view.camera_from_world = None
+            view.camera_from_world = view.swept = None
 
     def prune(self, window: Window) -> None:
         """Keeps this window and a bounded memory of older posed keyframes, thinned evenly over time."""
@@ -115,6 +117,8 @@ class LocalMap:
             span = np.array(old[2:]) - np.array(old[:-2])
             free = max(1, len(span) - self.config.support)
             del old[1 + int(span[:free].argmin()) if len(span) else 0]
+        for i in old[: max(0, len(old) - self.config.support)]:
+            self.views[i].swept = None  # depth images are large, and only the newest are asked for again
         kept = inside | set(old)
         self.views = {i: v for i, v in self.views.items() if i in kept}
         self.pairs = {key: p for key, p in self.pairs.items() if key[0] in kept and key[1] in kept}

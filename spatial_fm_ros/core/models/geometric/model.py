@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from spatial_fm_ros.core.models.geometric.calibration import FocalEstimate
 from spatial_fm_ros.core.models.geometric.features import Extractor, create_extractor
 from spatial_fm_ros.core.models.geometric.local_map import LocalMap, View
 from spatial_fm_ros.core.models.geometric.output import blank, structured, without_structure
+from spatial_fm_ros.core.models.geometric.parallel import Tasks
 from spatial_fm_ros.core.models.geometric.relocalisation import relocalise
 from spatial_fm_ros.core.models.geometric.structure import Pairs, Structure, StructureSolver
 from spatial_fm_ros.core.models.geometric.wide_baseline import WideMatcher
@@ -52,27 +54,29 @@ class GeometricModel(SpatialModel):
         self.extractor: Extractor | None = None
 
     def load(self) -> None:
-        threads = self.config.threads
-        if threads:
-            torch.set_num_threads(threads)
         self.device = torch.device(_device(self.config.device))
+        threads = self.config.threads or len(os.sched_getaffinity(0))
+        # On the processor the model's own tasks share the cores; a GPU takes its work from one thread.
+        self.map.tasks = Tasks(threads if self.device.type == "cpu" else 1)
+        torch.set_num_threads(1)
         geometric = self.config.geometric
         self.extractor = create_extractor(geometric.features, geometric.max_features, self.device)
         self.matcher = WideMatcher(self.device) if geometric.features == "xfeat" else None
-        self.solver = StructureSolver(geometric, threads or torch.get_num_threads())
+        self.solver = StructureSolver(geometric, threads)
 
     def reset(self) -> None:
-        self.map = LocalMap(self.config.geometric)
+        self.map = LocalMap(self.config.geometric, self.map.tasks)
         self.focal = FocalEstimate()
 
     def infer(self, window: Window) -> Prediction:
         if self.extractor is None:
             raise ModelError("The geometric model was used before load(); call load() once first.")
-        views = [self.map.view(keyframe, self.extractor) for keyframe in window.keyframes]
+        views = self.map.look(window.keyframes, self.extractor)
         K = np.array([self.focal.K(view) for view in views])
         if np.median([len(view.features) for view in views]) < MIN_FEATURES:
             self.map.prune(window)
-            return blank(views, K, WindowState.NO_TEXTURE, "too few features: dark, blank or blurred images")
+            note = "too few features: dark, blank or blurred images"
+            return blank(views, K, WindowState.NO_TEXTURE, note, self.config.geometric)
         support = self.map.support(window)
         problem = Problem(support + views, len(support), self.map.match(support + views, len(support), self.focal.K))
         problem, structure = self._solve(problem)
@@ -81,11 +85,17 @@ class GeometricModel(SpatialModel):
             # One window sees its focal length poorly: the mean of all windows is better, with poses to suit.
             structure = self.solver.with_K(structure, self._K(problem.views))
         if structure is None:
-            prediction = without_structure(views, K, inside(problem.pairs, problem.first))
+            prediction = without_structure(views, K, inside(problem.pairs, problem.first), self.config.geometric)
         else:
             self.map.remember(problem.views, structure.camera_from_world, structure.posed)
             prediction = structured(
-                problem.views, problem.first, problem.pairs, structure, self.config.geometric, self.device
+                problem.views,
+                problem.first,
+                problem.pairs,
+                structure,
+                self.config.geometric,
+                self.device,
+                self.map.tasks,
             )
         self.map.prune(window)
         return prediction

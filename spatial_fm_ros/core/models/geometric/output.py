@@ -8,13 +8,14 @@ import numpy as np
 import torch
 
 from spatial_fm_ros.core.config import GeometricConfig
-from spatial_fm_ros.core.models.geometric.dense import estimate_depth
+from spatial_fm_ros.core.models.geometric.dense import estimate_depth, grid_size
 from spatial_fm_ros.core.models.geometric.local_map import View
 from spatial_fm_ros.core.models.geometric.matching import PairGeometry
+from spatial_fm_ros.core.models.geometric.parallel import Tasks
 from spatial_fm_ros.core.models.geometric.rotation_only import chain_rotations
 from spatial_fm_ros.core.models.geometric.structure import Structure
 from spatial_fm_ros.core.models.geometric.triangulation import parallax_angles
-from spatial_fm_ros.core.types import Array, Prediction, WindowState
+from spatial_fm_ros.core.types import Array, Camera, Prediction, WindowState
 
 STEREO_PARALLAX_DEG = 2.0  # below this a window borrows older views for its depth
 BORROWED_VIEWS = 3
@@ -28,6 +29,7 @@ def structured(
     structure: Structure,
     config: GeometricConfig,
     device: torch.device,
+    tasks: Tasks,
 ) -> Prediction:
     """Prediction of views[first:] with depth. The gauge: first posed camera, median sparse depth 1."""
     count = len(views) - first
@@ -55,7 +57,10 @@ def structured(
     older = np.flatnonzero(structure.posed[:first])
     borrowed = older[-BORROWED_VIEWS:] if parallax < STEREO_PARALLAX_DEG else older[:0]
     chosen = np.concatenate((borrowed, first + np.flatnonzero(posed)))
-    depth, confidence, K_grid = estimate_depth(
+    known = {
+        place: swept.in_gauge(unit) for place, i in enumerate(chosen) if (swept := views[i].swept) is not None
+    }
+    dense = estimate_depth(
         np.stack([views[i].keyframe.image for i in chosen]),
         structure.K[chosen],
         world_from_camera[chosen],
@@ -63,8 +68,14 @@ def structured(
         visible[chosen],
         config,
         device=device,
+        tasks=tasks,
+        known=known,
     )
-    depth, confidence, K_grid = depth[len(borrowed) :], confidence[len(borrowed) :], K_grid[len(borrowed) :]
+    for i, swept in zip(chosen, dense.swept, strict=True):
+        # A view without a camera of its own may be solved with another focal length next time.
+        lasting = views[i].keyframe.camera is not None and bool(swept.inverse_depth.any())
+        views[i].swept = swept.in_gauge(1.0 / unit) if lasting else None
+    depth, confidence, K_grid = (part[len(borrowed) :] for part in (dense.depth, dense.confidence, dense.K))
     all_K = np.tile(K_grid[0], (count, 1, 1))
     all_depth = np.full((count, *depth.shape[1:]), np.nan, dtype=np.float32)
     all_confidence = np.zeros_like(all_depth)
@@ -89,25 +100,27 @@ def structured(
     )
 
 
-def without_structure(views: Sequence[View], K: Array, pairs: Pairs) -> Prediction:
+def without_structure(views: Sequence[View], K: Array, pairs: Pairs, config: GeometricConfig) -> Prediction:
     """Prediction of views that share no parallax: orientations where they match, no translation, no depth."""
     camera_from_world, posed = chain_rotations(len(views), pairs)
     if posed.sum() < 2:
-        return blank(views, K, WindowState.FAILED, "no two keyframes match")
-    prediction = blank(views, K, WindowState.NO_PARALLAX, "the camera turned or stood still: no translation, no depth")
+        return blank(views, K, WindowState.FAILED, "no two keyframes match", config)
+    note = "the camera turned or stood still: no translation, no depth"
+    prediction = blank(views, K, WindowState.NO_PARALLAX, note, config)
     prediction.posed[:] = posed
     prediction.world_from_camera[posed] = np.linalg.inv(camera_from_world[posed])
     prediction.figures.update(_figures(views, pairs))
     return prediction
 
 
-def blank(views: Sequence[View], K: Array, state: WindowState, note: str) -> Prediction:
-    """A prediction that knows nothing but the intrinsics K [N, 3, 3]."""
-    height, width = views[0].keyframe.image.shape[:2]
+def blank(views: Sequence[View], K: Array, state: WindowState, note: str, config: GeometricConfig) -> Prediction:
+    """A prediction that knows nothing but the intrinsics K [N, 3, 3] of the images."""
+    full_height, full_width = views[0].keyframe.image.shape[:2]
+    height, width = grid_size(full_height, full_width, config)
     depth = np.full((len(views), height, width), np.nan, dtype=np.float32)
     return Prediction(
         world_from_camera=np.full((len(views), 4, 4), np.nan),
-        K=K.copy(),
+        K=np.stack([Camera(full_width, full_height, k).resized(width, height).K for k in K]),
         depth=depth,
         confidence=np.zeros_like(depth),
         posed=np.zeros(len(views), dtype=bool),
