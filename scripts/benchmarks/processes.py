@@ -60,7 +60,7 @@ def running(command: Sequence[str], cores: int, environment: Mapping[str, str]) 
         end(child)
 
 
-def end(child: subprocess.Popen[bytes], patience_s: float = 20.0) -> None:
+def end(child: subprocess.Popen[bytes], patience_s: float = 60.0) -> None:
     """Ctrl-C to the whole group, and where that does not help in time, the end of it."""
     for number, wait_s in ((signal.SIGINT, patience_s), (signal.SIGTERM, 5.0), (signal.SIGKILL, None)):
         if child.poll() is not None:
@@ -71,6 +71,15 @@ def end(child: subprocess.Popen[bytes], patience_s: float = 20.0) -> None:
             child.wait(wait_s)
     with contextlib.suppress(ProcessLookupError):  # what outlived its parent
         os.killpg(child.pid, signal.SIGKILL)
+
+
+def leave_on_sigterm() -> None:
+    """SIGTERM ends this program as Ctrl-C does, so that what it started ends with it."""
+
+    def leave(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
 
 
 def run_limited(command: Sequence[str], cores: int, environment: Mapping[str, str], timeout_s: float) -> int:

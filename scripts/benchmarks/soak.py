@@ -22,7 +22,7 @@ import psutil
 import yaml
 
 from benchmarks.memory import MB, Sample, draw, memory_scores
-from benchmarks.processes import module, require_ros, ros_environment, run_limited, running
+from benchmarks.processes import leave_on_sigterm, module, require_ros, ros_environment, run_limited, running
 from benchmarks.results import Result, scores_from
 from spatial_fm_ros.core.errors import InputError, SpatialFMError
 from spatial_fm_ros.evaluation.scoreboard import Score, print_scores
@@ -47,6 +47,8 @@ PIPELINE = {
     "model.geometric.dense_sources": 4,
 }
 START_TIMEOUT_S = 180.0
+#: Without a new image for this long the run is over.
+STALL_S = 60.0
 
 
 @dataclass
@@ -182,13 +184,16 @@ def sampled(
 ) -> list[Sample]:
     """The process every `period_s` seconds until the drive is over. Raises InputError when a process ends before."""
     samples: list[Sample] = []
+    frames, moved_s = 0, started_s
     while not heard.finished.wait(period_s):
         if any(child.poll() is not None for child in alive) or not node.is_running():
             raise InputError("The reconstruction or the robot ended before the drive did; look for its errors above.")
-        status = heard.status
-        if status is None or status.frames_received == 0:
-            if time.monotonic() - started_s > START_TIMEOUT_S:
-                raise InputError(f"No image was used within {START_TIMEOUT_S:g} s; look for errors above.")
+        status, now = heard.status, time.monotonic()
+        if status is not None and status.frames_received > frames:
+            frames, moved_s = status.frames_received, now
+        if now - moved_s > (STALL_S if frames else START_TIMEOUT_S):
+            raise InputError(f"No image has arrived for {now - moved_s:.0f} s after {frames}; look for errors above.")
+        if not frames:
             continue
         memory = node.memory_full_info()
         simulated_s = (status.frames_received - 1) / CAMERA_HZ
@@ -267,6 +272,7 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="parameter of the pipeline")
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
+    leave_on_sigterm()
     scores = drive(given.output, given.duration, given.threads, given.set)
     print_scores(scores, f"{given.duration / 60:g} simulated minutes")
     write_json(given.output / "figures.json", {"scores": [asdict(score) for score in scores]})
