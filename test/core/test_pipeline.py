@@ -128,6 +128,7 @@ def test_a_failed_seam_starts_a_submap_and_bends_nothing(drive: Drive) -> None:
     assert updates[2].submap == 1
     assert drive.errors_m(pipeline, submap=0).max() < 0.01
     assert len(pipeline.map_cloud(0)) > 0  # what was mapped stays
+    assert not pipeline._world.submaps[0].tail  # but not the images of a submap that is done
     all_ids = np.concatenate([t.keyframe_ids for t in pipeline.trajectories()])
     assert sorted(all_ids) == list(range(pipeline.stats.keyframes))
 

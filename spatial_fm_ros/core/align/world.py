@@ -105,6 +105,7 @@ class World:
             sim, seam = place_on_submap(window, prediction, current, self.config.seam)
             if sim is not None:
                 return current, sim, seam, False
+            current.tail.clear()  # the next windows hang on the new submap: these images are not asked for again
         sim = start_submap(window, prediction, self._last, self._world_from_odom)
         first = int(np.flatnonzero(prediction.posed)[0])
         origin = sim.apply(prediction.world_from_camera[first, :3, 3])
