@@ -23,8 +23,8 @@ from launch_ros.actions import Node
 
 ARGUMENTS = {
     "scenario": ("room_drive", "what the robot does: see docs/simulation.md"),
-    "duration_s": ("40.0", "length of the drive in simulated seconds"),
-    "rate": ("1.0", "simulated seconds per second; falls by itself where rendering is slower"),
+    "duration_s": ("60.0", "length of the drive in simulated seconds"),
+    "rate": ("0.5", "simulated seconds per second; half speed leaves two cores for rendering and mapping"),
     "camera_hz": ("5.0", "images per second"),
     "seed": ("0", "seed of world, noise and drift"),
     "model": ("geometric", "spatial model"),

@@ -116,7 +116,7 @@ class DemoScoreboard(Node):
     def _patience_s(self) -> float:
         """How long no window may come before none is expected: a slow model takes long for each."""
         longest = self.status.window_time_p95_s if self.status is not None else 0.0
-        return float(self.values["drain_s"]) + 3.0 * longest
+        return float(self.values["drain_s"]) + 1.5 * longest
 
     def fetch_map(self, path: Path) -> None:
         """Has the node under test save its map. Raises InputError when it cannot."""

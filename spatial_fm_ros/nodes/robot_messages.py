@@ -39,7 +39,9 @@ def camera_info_message(frame: Frame, fault: str) -> CameraInfo | None:
     """CameraInfo of a frame; None where its camera is unknown."""
     if frame.camera is None:
         return None
-    fields = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in camera_info_fields(frame.camera, fault).items()}
+    fields = {
+        k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in camera_info_fields(frame.camera, fault).items()
+    }
     return CameraInfo(header=header(frame.stamp_ns, frame.frame_id), **fields)
 
 

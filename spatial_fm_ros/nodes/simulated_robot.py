@@ -49,6 +49,7 @@ from spatial_fm_ros.simulation.simulator import Event, Simulator
 
 CLOCK_STEP_NS = 10_000_000
 
+
 class SimulatedRobot(Node):
     """Publishes image, camera_info, points, odometry, imu, /tf, /tf_static, /clock and ~/finished."""
 

@@ -101,13 +101,26 @@ def test_bound_below_a_window_does_not_starve():
 
 def test_hold_keeps_the_overlap_the_window_had():
     assembler = WindowAssembler(WindowConfig(size=4, overlap=2))
+    windows = []
     for i in range(8):
         assembler.push(keyframe(i))
+        if assembler.ready():
+            windows.append(assembler.take())
+            if len(windows) == 2:
+                assembler.hold(windows[1])
+    assert [ids(w) for w in windows] == [[0, 1, 2, 3], [2, 3, 4, 5], [2, 3, 6, 7]]
+
+
+def test_a_window_reaches_to_the_newest_keyframe():
+    assembler = WindowAssembler(WindowConfig(size=4, overlap=2))
+    for i in range(4):
+        assembler.push(keyframe(i))
     assembler.take()
-    held = assembler.take()
-    assert ids(held) == [2, 3, 4, 5]
-    assembler.hold(held)
-    assert ids(assembler.take()) == [2, 3, 6, 7]
+    for i in range(4, 9):
+        assembler.push(keyframe(i))
+    late = assembler.take()
+    assert late.overlap == 2 and ids(late)[:2] == [2, 3] and ids(late)[-1] == 8 and len(late.keyframes) == 4
+    assert assembler.pending == 0 and assembler.thinned == 3
 
 
 def test_reset():

@@ -12,8 +12,9 @@ class WindowAssembler:
     """Collects keyframes and hands out windows. Thread-safe: one thread pushes, another takes.
 
     A window holds the last `overlap` keyframes of the one before and then new ones, oldest first, up to
-    `size`. When more keyframes wait than `max_pending` (never fewer than one whole window), one between
-    two others is left out: the one whose neighbours are then least far apart in disparity, in time where
+    `size`. It always reaches to the newest keyframe, so that a slow model never falls behind: when more
+    wait than fit in, or more than `max_pending` (never fewer than one whole window), one between two
+    others is left out: the one whose neighbours are then least far apart in disparity, in time where
     disparity does not tell. The newest and the overlap are always kept. `thinned` counts them.
     """
 
@@ -57,6 +58,8 @@ class WindowAssembler:
         """
         with self._lock:
             room = self.config.size - len(self._overlap)
+            while len(self._pending) > room and not final:
+                self._thin()
             new = self._pending[:room]
             if not self._is_ready() and not (final and new and len(self._overlap) + len(new) >= 2):
                 return None
