@@ -23,7 +23,7 @@ lint: ## ruff on everything, mypy on the core
 	@$(WITH_ENV) ruff check .
 	@$(WITH_ENV) mypy
 
-bench: ## every benchmark; `make bench-NAME` for one
+bench: ## all benchmarks but the long soak, docs/benchmarks.md; `make bench-NAME` for one, bench-all for all
 	@$(WITH_ENV) scripts/bench $(ARGS)
 
 $(BENCHES): bench-%:
