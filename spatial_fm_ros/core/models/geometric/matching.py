@@ -92,7 +92,7 @@ def verify(
     xy_a, xy_b = a.xy[putative[:, 0]], b.xy[putative[:, 1]]
     pose, info = poselib.estimate_relative_pose(
         xy_a, xy_b, poselib_camera(K_a, a.size), poselib_camera(K_b, b.size),
-        {"max_epipolar_error": max_error_px, "max_iterations": 2000, "min_iterations": 50, "seed": 0},
+        {"max_epipolar_error": max_error_px, "max_iterations": 500, "min_iterations": 50, "seed": 0},
         {"loss_type": "CAUCHY", "loss_scale": 0.5 * max_error_px, "max_iterations": 25},
     )  # fmt: skip
     inlier = np.asarray(info["inliers"], dtype=bool)
