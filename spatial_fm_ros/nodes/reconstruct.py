@@ -20,7 +20,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.signals import SignalHandlerOptions
 
 from spatial_fm_ros.bridge import qos
-from spatial_fm_ros.bridge.clock import STEADY, on_clock_jump_back
+from spatial_fm_ros.bridge.clock import STEADY, hear_clock_apart, on_clock_jump_back
 from spatial_fm_ros.bridge.encode_status import empty_status
 from spatial_fm_ros.bridge.frames import TransformTree
 from spatial_fm_ros.bridge.health import Diagnostics, InputHealth
@@ -54,6 +54,7 @@ class Reconstruct(LifecycleNode):
         self._diagnostics = Diagnostics(self, HealthReport(self).tasks())
         self._service_face = Services(self, lambda: self.session)
         self._jump = on_clock_jump_back(self, self._on_clock_jump_back)
+        self._clock_helper = hear_clock_apart(self)
         group = MutuallyExclusiveCallbackGroup()
         self._report_timer = self.create_timer(1.0, self._report, callback_group=group, clock=STEADY)
         self._start_timer = self.create_timer(0.0, self._start, clock=STEADY)
@@ -116,6 +117,8 @@ class Reconstruct(LifecycleNode):
     def close(self) -> None:
         """Stop all threads before the node is destroyed."""
         self._release("Closed.")
+        if self._clock_helper is not None:
+            self._clock_helper.close()
         self._tree.close()
 
     def _refuse_wrong_transitions(self) -> None:
