@@ -69,10 +69,10 @@ def compared_table(results: Sequence[Result]) -> str:
 def details(result: Result) -> str:
     """All figures of one case."""
     had = result.conditions
-    heading = f"### {result.name}: {result.title}"
+    heading = f"### {result.title[:1].upper()}{result.title[1:]}"
     cores = f"{had['cores_used']} of {had['machine']['cores']} cores"
-    words = f"{had['when']}, commit {had['commit'] or 'unknown'}, {cores}, of which others used "
-    words += f"{had['busy_cores']:.1f} just before; {result.wall_s:.0f} s in all. `{result.command}`"
+    words = f"{had['when']}, commit {had['commit'] or 'unknown'}, on {cores}; other programs kept "
+    words += f"{had['busy_cores']:.1f} cores busy just before; {result.wall_s:.0f} s in all. `{result.command}`"
     if result.problem:
         return f"{heading}\n\n{words}\n\nNo figures: {result.problem}"
     rows = [(s.name, worded(s.value, s.unit), s.note) for s in result.scores]

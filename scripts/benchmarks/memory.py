@@ -19,11 +19,11 @@ MB = 1e6
 
 @dataclass
 class Sample:
-    """One look at the process: simulated seconds, resident and private memory in MB, state of the map."""
+    """One look at process and map. Memory in MB: all that is resident, and of it the heap, which is no file's."""
 
     simulated_s: float
     rss_mb: float
-    private_mb: float
+    heap_mb: float
     windows: int
     map_points: int
 
@@ -47,13 +47,13 @@ def memory_scores(samples: Sequence[Sample]) -> list[Score]:
         raise InputError(f"Only {len(samples)} samples of the memory were taken; the run was too short.")
     last = samples[-1]
     rss = [sample.rss_mb for sample in samples]
-    private = [sample.private_mb for sample in samples]
+    heap = [sample.heap_mb for sample in samples]
     settled = next(s for s in samples if s.simulated_s >= WARM_UP_SHARE * last.simulated_s)
     minutes = last.simulated_s / 60
     return [
         Score(f"RSS growth over {minutes:.0f} simulated minutes", growth_mb(samples, rss), "MB", 100.0, 30.0,
               note="robust line after the first tenth"),
-        Score("growth of private memory", growth_mb(samples, private), "MB", note="the same without shared memory"),
+        Score("growth of the heap", growth_mb(samples, heap), "MB", note="without libraries and shared memory"),
         Score("RSS after the warm-up", settled.rss_mb, "MB", note=f"map of {settled.map_points} points"),
         Score("RSS at the end", last.rss_mb, "MB", note=f"map of {last.map_points} points"),
         Score("RSS at most", max(rss), "MB"),
@@ -68,7 +68,7 @@ def draw(samples: Sequence[Sample], path: Path) -> None:
     axes = figure.subplots()
     minutes = [sample.simulated_s / 60 for sample in samples]
     axes.plot(minutes, [sample.rss_mb for sample in samples], label="resident")
-    axes.plot(minutes, [sample.private_mb for sample in samples], label="private")
+    axes.plot(minutes, [sample.heap_mb for sample in samples], label="heap")
     axes.axvline(WARM_UP_SHARE * minutes[-1], color="grey", linestyle=":", label="end of warm-up")
     axes.set(xlabel="simulated minutes", ylabel="memory of reconstruct [MB]")
     axes.set_ylim(bottom=0)

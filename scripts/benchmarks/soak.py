@@ -195,10 +195,16 @@ def sampled(
             raise InputError(f"No image has arrived for {now - moved_s:.0f} s after {frames}; look for errors above.")
         if not frames:
             continue
-        memory = node.memory_full_info()
+        memory = node.memory_info()
         simulated_s = (status.frames_received - 1) / CAMERA_HZ
         samples.append(
-            Sample(simulated_s, memory.rss / MB, memory.uss / MB, int(status.windows), int(status.map_points))
+            Sample(
+                simulated_s,
+                memory.rss / MB,
+                (memory.rss - memory.shared) / MB,
+                int(status.windows),
+                int(status.map_points),
+            )
         )
         print(
             f"   {simulated_s / 60:.1f} simulated minutes: {memory.rss / MB:.0f} MB resident, {status.windows} "
