@@ -1,26 +1,28 @@
 """Core results to ROS messages.
 
-Large data fields are filled through array.array and frombytes: assigning a numpy array to a message
-field costs a thousand times as much. Lengths are in the world's unit: metres once the scale is metric.
+Large data fields go through cv_bridge and sensor_msgs_py, which fill them as array.array: assigning a
+numpy array to a message field costs a thousand times as much. Lengths are in the world's unit: metres
+once the scale is metric.
 """
 
 from __future__ import annotations
 
-import array
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import cv2
 import numpy as np
 from builtin_interfaces.msg import Time
+from cv_bridge import CvBridge
 from geometry_msgs.msg import Pose, PoseStamped, TransformStamped
 from nav_msgs.msg import Odometry, Path
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
+from sensor_msgs_py.point_cloud2 import create_cloud, dtype_from_fields
 from std_msgs.msg import Header
 
+from spatial_fm_ros.bridge.quaternions import quaternion_xyzw
 from spatial_fm_ros.core.types import Array, Camera, PointCloud
 
 #: Variance of what is not known: large, but finite, so that filters take it.
@@ -33,7 +35,8 @@ _POINT_FIELDS = [
     PointField(name="rgb", offset=12, datatype=PointField.FLOAT32, count=1),
     PointField(name="confidence", offset=16, datatype=PointField.FLOAT32, count=1),
 ]
-_POINT_STEP = 20
+_POINT_TYPE = dtype_from_fields(_POINT_FIELDS)
+_cv_bridge = CvBridge()
 
 
 def time_message(stamp_ns: int) -> Time:
@@ -46,17 +49,10 @@ def header(stamp_ns: int, frame_id: str) -> Header:
 
 def encode_float_image(values: NDArray[np.float32], stamp_ns: int, frame_id: str) -> Image:
     """Image 32FC1 of float32 [H, W]: depth in metres with NaN = unknown (REP-118), or confidence."""
-    height, width = values.shape
-    pixels = np.ascontiguousarray(values, dtype="<f4")
-    return Image(
-        header=header(stamp_ns, frame_id),
-        height=height,
-        width=width,
-        encoding="32FC1",
-        is_bigendian=0,
-        step=4 * width,
-        data=_byte_array(pixels),
-    )
+    pixels = np.ascontiguousarray(values, dtype=np.float32)
+    message = _cv_bridge.cv2_to_imgmsg(pixels, encoding="32FC1")
+    message.header = header(stamp_ns, frame_id)
+    return message
 
 
 def encode_camera_info(camera: Camera, stamp_ns: int, frame_id: str) -> CameraInfo:
@@ -76,33 +72,24 @@ def encode_camera_info(camera: Camera, stamp_ns: int, frame_id: str) -> CameraIn
 
 def encode_cloud(cloud: PointCloud, stamp_ns: int, frame_id: str) -> PointCloud2:
     """PointCloud2 with x y z, rgb packed as PCL and RViz read it, and confidence; float32 each."""
-    count = len(cloud)
-    data = array.array("B", b"\0") * (count * _POINT_STEP)
-    if count:
-        record = np.frombuffer(data, "<f4").reshape(count, 5)
+    record = np.empty((len(cloud), len(_POINT_FIELDS)), "<f4")
+    if len(cloud):
         record[:, :3] = cloud.points
         record[:, 4] = cloud.confidence
         # The float's bits are 0x00RRGGBB: blue is its low byte, and no alpha, which could make it a NaN.
         bgra = cv2.cvtColor(np.ascontiguousarray(cloud.colors)[None], cv2.COLOR_RGB2BGRA)
-        np.bitwise_and(bgra.view("<u4").reshape(count), 0x00FFFFFF, out=record.view("<u4")[:, 3])
-    return PointCloud2(
-        header=header(stamp_ns, frame_id),
-        height=1,
-        width=count,
-        fields=_POINT_FIELDS,
-        is_bigendian=False,
-        point_step=_POINT_STEP,
-        row_step=_POINT_STEP * count,
-        data=data,
-        is_dense=True,
-    )
+        np.bitwise_and(bgra.view("<u4").reshape(-1), 0x00FFFFFF, out=record.view("<u4")[:, 3])
+    structured = record.view(_POINT_TYPE).reshape(-1)
+    message = create_cloud(header(stamp_ns, frame_id), _POINT_FIELDS, structured)
+    message.is_dense = True
+    return message
 
 
 def encode_pose(matrix: Array) -> Pose:
     pose = Pose()
     pose.position.x, pose.position.y, pose.position.z = (float(v) for v in matrix[:3, 3])
-    q = Rotation.from_matrix(matrix[:3, :3]).as_quat()
-    pose.orientation.x, pose.orientation.y, pose.orientation.z, pose.orientation.w = (float(v) for v in q)
+    o = pose.orientation
+    o.x, o.y, o.z, o.w = quaternion_xyzw(matrix)
     return pose
 
 
@@ -157,9 +144,3 @@ def pose_variances(residual: float, depth: float, scale_sigma: float, distance: 
     if not math.isfinite(scale_sigma) or not math.isfinite(residual) or not math.isfinite(depth):
         return UNKNOWN_VARIANCE, UNKNOWN_VARIANCE if not math.isfinite(residual) else residual**2
     return (residual * depth) ** 2 + (scale_sigma * distance) ** 2, residual**2
-
-
-def _byte_array(values: NDArray[Any]) -> array.array[int]:
-    data = array.array("B")
-    data.frombytes(memoryview(values).cast("B") if values.size else b"")
-    return data

@@ -14,6 +14,9 @@ from spatial_fm_ros.core.types import Array
 with keeping_handler():
     import pycolmap
 
+# Ceres retries a failed factorisation by itself; its warnings tell a user nothing.
+pycolmap.logging.minloglevel = int(pycolmap.logging.ERROR)
+
 
 @dataclass(frozen=True, eq=False)
 class Adjusted:
