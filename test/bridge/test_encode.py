@@ -5,14 +5,14 @@ import pytest
 
 pytest.importorskip("rclpy", reason="these tests need ROS 2 (scripts/with_env)")
 
-from scipy.spatial.transform import Rotation  # noqa: E402
-from sensor_msgs_py import point_cloud2  # noqa: E402
+from scipy.spatial.transform import Rotation
+from sensor_msgs_py import point_cloud2
 
-from spatial_fm_ros.bridge.decode_results import decode_float_image, decode_path  # noqa: E402
-from spatial_fm_ros.bridge.encode import encode_cloud, encode_float_image, encode_path  # noqa: E402
-from spatial_fm_ros.bridge.quaternions import quaternion_xyzw  # noqa: E402
-from spatial_fm_ros.core.errors import InputError  # noqa: E402
-from spatial_fm_ros.core.types import PointCloud  # noqa: E402
+from spatial_fm_ros.bridge.decode_results import decode_float_image, decode_path
+from spatial_fm_ros.bridge.encode import encode_cloud, encode_float_image, encode_path
+from spatial_fm_ros.bridge.quaternions import quaternion_xyzw
+from spatial_fm_ros.core.errors import InputError
+from spatial_fm_ros.core.types import PointCloud
 
 
 def test_quaternions_are_scipys() -> None:
