@@ -28,6 +28,7 @@ from spatial_fm_ros.bridge.parameters import Parameters
 from spatial_fm_ros.bridge.services import Services
 from spatial_fm_ros.core.config import Config
 from spatial_fm_ros.core.errors import ConfigError, SpatialFMError
+from spatial_fm_ros.core.memory import bound_arenas
 from spatial_fm_ros.core.pipeline import Pipeline
 from spatial_fm_ros.msg import ReconstructionStatus
 from spatial_fm_ros.nodes.report import HealthReport
