@@ -183,6 +183,7 @@ class Reconstruct(LifecycleNode):
 
 def main(argv: list[str] | None = None) -> int:
     """Run the node until Ctrl-C. Returns the exit code."""
+    bound_arenas()
     # rclpy's own handler ends the middleware at once, while the worker still publishes.
     rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
     stop = threading.Event()
