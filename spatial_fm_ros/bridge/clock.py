@@ -11,24 +11,48 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock as ClockMessage
 
 from spatial_fm_ros.bridge.helper_node import HelperNode
+from spatial_fm_ros.core.errors import InputError
 
 #: A stamp this much older than the newest one may mean that time jumped back.
 JUMP_NS = 1_000_000_000
+
+#: A stamp this much newer than the newest one is believed only together with the next.
+AHEAD_NS = 60_000_000_000
 
 #: Steady timers run whether or not anybody publishes /clock.
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 
 
 class StampWatch:
-    """Tells a late message from time that jumped back: only several old stamps in rising order are a jump."""
+    """Tells wrong stamps from time that went elsewhere: it takes more than one stamp to move time.
+
+    Several old stamps in rising order are a jump back. A stamp far ahead of the newest is left out, unless
+    the next one goes on from there (a long silence).
+    """
 
     def __init__(self, confirm: int = 3) -> None:
         self._confirm = confirm
+        self.reset()
+
+    def reset(self) -> None:
         self._newest: int | None = None
+        self._ahead: int | None = None
         self._old: list[int] = []
 
     def jumped_back(self, stamp_ns: int) -> bool:
-        """True once, at the stamp that confirms the jump; the watch then starts anew there."""
+        """True once, at the stamp that confirms a jump back; the watch then starts anew there.
+
+        Raises InputError for a stamp too far ahead to be believed alone.
+        """
+        if self._newest is not None and stamp_ns > self._newest + AHEAD_NS:
+            before, self._ahead = self._ahead, stamp_ns
+            if before is None or not 0 < stamp_ns - before <= AHEAD_NS:
+                ahead_s = (stamp_ns - self._newest) / 1e9
+                raise InputError(
+                    f"An image is stamped {ahead_s:.0f} s after the one before; it is left out unless the next goes on "
+                    "from there. Check the driver's clock."
+                )
+        self._ahead = None
         if self._newest is None or stamp_ns > self._newest - JUMP_NS:
             self._newest = max(stamp_ns, self._newest or stamp_ns)
             self._old.clear()
@@ -41,10 +65,6 @@ class StampWatch:
         self.reset()
         self._newest = stamp_ns
         return True
-
-    def reset(self) -> None:
-        self._newest = None
-        self._old.clear()
 
 
 def on_clock_jump_back(node: Node, callback: Callable[[], None]) -> JumpHandle:
