@@ -118,3 +118,24 @@ def test_without_depth_cameras_give_pose_but_no_scale() -> None:
 def test_empty_overlap_is_refused_with_a_reason() -> None:
     found, report = align_window([], [], CONFIG)
     assert found is None and not report.accepted and report.reason
+
+
+def test_another_depth_grid_is_refused_with_a_reason() -> None:
+    world = keyframes()
+    views = [
+        OverlapView(v.window_from_camera, v.K, v.depth[::2, ::2], v.confidence[::2, ::2])
+        for v in seen_from(Sim3.identity(), world)
+    ]
+    found, report = align_window(world, views, CONFIG)
+    assert found is None and not report.accepted and "grid" in report.reason
+
+
+def test_opposed_cameras_are_refused_not_averaged() -> None:
+    """Half of the overlap turned by 180 degrees: there is no mean rotation."""
+    world = keyframes(2)
+    views = seen_from(Sim3.identity(), world)
+    turned = views[1].window_from_camera.copy()
+    turned[:3, :3] = turned[:3, :3] @ np.diag([-1.0, 1.0, -1.0])
+    views[1] = OverlapView(turned, views[1].K, views[1].depth, views[1].confidence)
+    _, report = align_window(world, views, CONFIG)
+    assert not report.accepted and report.reason

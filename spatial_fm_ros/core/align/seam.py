@@ -50,7 +50,7 @@ class _Correspondences:
 def align_window(
     world: Sequence[PosedKeyframe], window: Sequence[OverlapView], config: SeamConfig
 ) -> tuple[Sim3 | None, SeamReport]:
-    """world_from_window from shared keyframes given in both frames, in the same order.
+    """world_from_window from shared keyframes given in both frames, in the same order. Never raises.
 
     Returns the similarity and its report; the similarity is None where none could be computed.
     Without shared depth (a camera that only turns) the scale is not observed: the cameras alone
@@ -58,13 +58,13 @@ def align_window(
     """
     if not world:
         return None, _refused("no keyframe of the overlap is posed in both windows")
-    pixels = _shared_pixels(world, window)
-    if len(pixels.depth) < config.min_pixels:
-        return _align_cameras_only(world, window, config, len(pixels.depth))
     try:
+        pixels = _shared_pixels(world, window)
+        if len(pixels.depth) < config.min_pixels:
+            return _align_cameras_only(world, window, config, len(pixels.depth))
         sim, residual = _solve(world, window, pixels)
     except InputError as error:
-        return None, _refused(f"the overlap is degenerate ({error})")
+        return None, _refused(f"the overlap cannot be used: {error}")
     share = float(np.average(residual < config.max_residual, weights=pixels.weight))
     return sim, _checked(world, window, sim, weighted_median(residual, pixels.weight), share, config)
 
