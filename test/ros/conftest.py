@@ -144,6 +144,12 @@ class Robot:
         if static_tf:
             self.publish_static_tf()
 
+    def is_heard_by(self, node):
+        """Both sides have found each other, for every topic the node asks for."""
+        publishers = [p for p in (self.image, self.info, self.points, self.imu, self.odometry) if p is not None]
+        asked = [p for p in publishers if any(each.topic == p.topic_name for each in node.session.intake.inputs)]
+        return all(p.get_subscription_count() and node.count_publishers(p.topic_name) for p in asked)
+
     def publish_static_tf(self):
         rig = self.simulator.rig
         pairs = (

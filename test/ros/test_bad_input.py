@@ -48,7 +48,7 @@ def run(module_ros, simulator, truth_folder, kit):
             kit.wait_for(lambda: any(v.key == key for v in self.ears.finding("messages").values), what="diagnostics")
 
     run = Run()
-    kit.wait_for(lambda: kit.is_up(run.node) and run.robot.image.get_subscription_count(), what="the node")
+    kit.wait_for(lambda: kit.is_up(run.node) and run.robot.is_heard_by(run.node), what="the node")
     kit.wait_for(lambda: run.node._tree.parent("camera_optical_frame"), what="static TF")
     run.robot.play(0.0, 5.0, speed=3.0)
     kit.settle(run.node)
@@ -267,7 +267,7 @@ def test_missing_tf_is_named_and_poses_wait_for_it(ros, reconstruct, simulator, 
     ears = kit.Ears(ros, outputs=(), with_map=False)
     robot = kit.Robot(ros, simulator, static_tf=False)
     node = reconstruct({"ros.missing_after_s": 60.0})
-    kit.wait_for(lambda: kit.is_up(node) and robot.image.get_subscription_count(), what="the node")
+    kit.wait_for(lambda: kit.is_up(node) and robot.is_heard_by(node), what="the node")
     robot.play(0.0, 1.0)
     kit.wait_for(
         lambda: (
@@ -285,7 +285,7 @@ def test_missing_tf_is_named_and_poses_wait_for_it(ros, reconstruct, simulator, 
 def test_without_camera_info_the_model_is_left_to_estimate(ros, reconstruct, simulator, kit):
     node = reconstruct({"ros.missing_after_s": 0.2})
     robot = kit.Robot(ros, simulator)
-    kit.wait_for(lambda: kit.is_up(node) and robot.image.get_subscription_count(), what="the node")
+    kit.wait_for(lambda: kit.is_up(node) and robot.is_heard_by(node), what="the node")
     publisher = robot.info
     robot.info = ros.node("elsewhere").create_publisher(CameraInfo, "other_camera_info", 10)
     robot.play(0.0, 4.0)

@@ -20,7 +20,7 @@ from spatial_fm_ros.core.mapping.export import read_cloud  # noqa: E402
 
 def up(ros, kit, node, simulator, **robot_options):
     robot = kit.Robot(ros, simulator, **robot_options)
-    kit.wait_for(lambda: kit.is_up(node) and robot.image.get_subscription_count(), what="the node")
+    kit.wait_for(lambda: kit.is_up(node) and robot.is_heard_by(node), what="the node")
     if robot_options.get("static_tf", True):
         kit.wait_for(lambda: node._tree.parent("camera_optical_frame"), what="static TF")
     return robot

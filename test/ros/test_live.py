@@ -43,7 +43,7 @@ def live(module_ros, simulator, truth_folder, kit):
     ears = kit.Ears(ros, with_map=False)
     robot = kit.Robot(ros, simulator)
     node = kit.start(ros, truth_folder, {"ros.missing_after_s": 60.0})
-    kit.wait_for(lambda: kit.is_up(node) and robot.image.get_subscription_count(), what="the node")
+    kit.wait_for(lambda: kit.is_up(node) and robot.is_heard_by(node), what="the node")
     kit.wait_for(lambda: node._tree.parent("camera_optical_frame"), what="static TF")
     robot.play(0.0, 12.0, speed=3.0)
     kit.settle(node)
@@ -96,7 +96,7 @@ def test_confidence_belongs_to_the_depth(live):
 
 def test_status_says_metric(live):
     status = live.ears.status
-    assert status.scale_state == ReconstructionStatus.METRIC
+    assert status.scale_state == ReconstructionStatus.METRIC, (status.scale_reason, status.scale_rejected)
     assert any("poses" in message.scale_observers for message in live.ears["status"])
     assert status.model == "oracle" and status.window_state == "ok" and status.header.frame_id == "map"
     assert status.windows == live.node.session.pipeline.stats.windows >= 3
