@@ -111,15 +111,15 @@ def transport_profile(share):
 def bag_player(values):
     if not Path(values["bag"]).expanduser().exists():
         raise RuntimeError(f"bag:={values['bag']} does not exist.")
-    if importlib.util.find_spec("ros2bag") is None:
-        raise RuntimeError(
-            "bag:=… needs 'ros2 bag', which is not installed here (apt install ros-$ROS_DISTRO-rosbag2); "
-            f"'spatial-fm map {values['bag']} --output DIR' maps the bag without it."
-        )
-    bag = str(Path(values["bag"]).expanduser())
-    return ExecuteProcess(
-        cmd=["ros2", "bag", "play", bag, "--clock", "100", "--rate", values["bag_rate"]], output="screen"
-    )
+    bag, rate = str(Path(values["bag"]).expanduser()), values["bag_rate"]
+    if importlib.util.find_spec("ros2bag") is not None:
+        command = ["ros2", "bag", "play", bag, "--clock", "100", "--rate", rate]
+    else:
+        command = ["ros2", "run", "spatial_fm_ros", "play_bag", bag, "--rate", rate]
+        topic, namespace = values["image_topic"], values["namespace"].strip("/")
+        if topic:
+            command += ["--wait-for", topic if topic.startswith("/") or not namespace else f"/{namespace}/{topic}"]
+    return ExecuteProcess(cmd=command, output="screen")
 
 
 def rviz(values, share):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-EXECUTABLES = ("check_topics", "demo_scoreboard", "map_bag", "reconstruct", "simulated_robot")
+EXECUTABLES = ("check_topics", "demo_scoreboard", "map_bag", "play_bag", "reconstruct", "simulated_robot")
 
 
 def canonical(name: str) -> str:
