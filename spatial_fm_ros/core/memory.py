@@ -14,3 +14,11 @@ def bound_arenas(count: int = 2) -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_ARENA_MAX, count)
+
+
+def return_freed() -> None:
+    """Give pages that hold nothing back to the system: what a rare large step needed once (a wide-baseline
+    match, a rescaled map) is then not kept for ever. Some milliseconds; glibc only."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from spatial_fm_ros.core.memory import return_freed
 from spatial_fm_ros.core.pipeline import Pipeline
 from spatial_fm_ros.core.types import Update
 
@@ -61,6 +62,7 @@ class Worker:
                 update = self._pipeline.finish() if final else self._pipeline.step()
                 if update is not None:
                     self._on_update(update)
+                    return_freed()
             except Exception as error:  # reported; the thread lives on
                 self._on_error(error)
                 continue
