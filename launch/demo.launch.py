@@ -59,6 +59,7 @@ def nodes(context):
         package="spatial_fm_ros",
         executable="demo_scoreboard",
         output="screen",
+        output_format="{line}",
         parameters=[
             {
                 "robot": "/robot/simulated_robot",
