@@ -9,7 +9,7 @@ from spatial_fm_ros.core.pipeline import Pipeline
 from spatial_fm_ros.core.types import ScaleState, Update
 from spatial_fm_ros.msg import ReconstructionStatus
 
-_SCALE_STATES = {
+SCALE_STATES = {
     ScaleState.RELATIVE: ReconstructionStatus.RELATIVE,
     ScaleState.METRIC: ReconstructionStatus.METRIC,
     ScaleState.UNOBSERVABLE: ReconstructionStatus.UNOBSERVABLE,
@@ -39,7 +39,7 @@ def encode_status(
     stats, scale = pipeline.stats, pipeline.scale
     status = ReconstructionStatus(
         header=header(newest_ns, map_frame),
-        scale_state=_SCALE_STATES[scale.state],
+        scale_state=SCALE_STATES[scale.state],
         scale_value=float(scale.value),
         scale_sigma=float(scale.sigma),
         scale_observers=list(scale.observers),

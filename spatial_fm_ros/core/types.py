@@ -186,6 +186,11 @@ class Prediction:
     note: str = ""
     figures: dict[str, float] = field(default_factory=dict)  # model's own quality figures, by name
 
+    @property
+    def has_depth(self) -> bool:
+        """Any pixel of any keyframe has a known depth."""
+        return bool(np.isfinite(self.depth).any())
+
 
 class ScaleState(str, Enum):
     RELATIVE = "relative"  # no observer of metres

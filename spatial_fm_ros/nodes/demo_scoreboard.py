@@ -24,6 +24,7 @@ from std_msgs.msg import Bool
 from spatial_fm_ros.bridge import qos
 from spatial_fm_ros.bridge.decode import decode_camera_info, stamp_ns
 from spatial_fm_ros.bridge.decode_results import decode_float_image, decode_path
+from spatial_fm_ros.bridge.encode_status import SCALE_STATES
 from spatial_fm_ros.core.errors import InputError, SpatialFMError
 from spatial_fm_ros.core.mapping.export import read_cloud
 from spatial_fm_ros.evaluation.demo_report import write_demo_report
@@ -36,7 +37,7 @@ from spatial_fm_ros.srv import SaveMap
 
 #: Depth images compared with the truth; rendering the truth of more only takes time.
 DEPTH_IMAGES = 40
-SCALE_STATES = {0: "relative", 1: "metric", 2: "unobservable"}
+STATE_NAMES = {number: state.value for state, number in SCALE_STATES.items()}
 
 PARAMETERS: dict[str, tuple[Any, str]] = {
     "reconstruct": ("/reconstruct", "the node under test"),
@@ -140,7 +141,7 @@ class DemoScoreboard(Node):
         return (
             f"{status.frames_received} images, {status.keyframes} keyframes, {status.windows} windows "
             f"({status.window_time_mean_s:.1f} s each), {status.map_points} map points, "
-            f"scale {SCALE_STATES[status.scale_state]}{sigma}, latency p95 {status.latency_p95_s:.1f} s"
+            f"scale {STATE_NAMES[status.scale_state]}{sigma}, latency p95 {status.latency_p95_s:.1f} s"
         )
 
 

@@ -16,9 +16,6 @@ from spatial_fm_ros.simulation.trajectory import Trajectory
 from spatial_fm_ros.simulation.world import Field, World
 from spatial_fm_ros.simulation.worlds import build_world
 
-#: The simulation's unit is the metre.
-SCALE = 1.0
-
 
 class Truth:
     """What really is. Poses come from the trajectory alone; the world is built when first needed."""

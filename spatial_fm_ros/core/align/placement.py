@@ -42,7 +42,7 @@ def place_on_submap(
     if sim is None or not seam.accepted:
         return None, seam
     scale_is_open = not np.isfinite(seam.scale)
-    if scale_is_open and submap.has_structure and np.isfinite(prediction.depth).any():
+    if scale_is_open and submap.has_structure and prediction.has_depth:
         return None, replace(seam, accepted=False, reason=f"{seam.reason}; the scale is not carried over")
     return sim, seam
 
@@ -81,7 +81,7 @@ def _first_pose(keyframe: Keyframe, previous: PosedKeyframe | None, world_from_o
 
 def _matching_scale(prediction: Prediction, previous: PosedKeyframe | None) -> float:
     """World over window median depth; 1 where the window has none."""
-    if not np.isfinite(prediction.depth).any():
+    if not prediction.has_depth:
         return 1.0
     known = previous is not None and np.isfinite(previous.depth).any()
     wanted = float(np.nanmedian(previous.depth)) if previous is not None and known else TYPICAL_DEPTH

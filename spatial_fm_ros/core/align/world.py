@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -12,6 +12,7 @@ from spatial_fm_ros.core.align.placement import place_on_submap, scaled_about, s
 from spatial_fm_ros.core.align.submap import Submap, Trajectory
 from spatial_fm_ros.core.config import Config
 from spatial_fm_ros.core.geometry.cameras import unproject
+from spatial_fm_ros.core.geometry.rotations import invert_pose
 from spatial_fm_ros.core.geometry.similarity import Sim3
 from spatial_fm_ros.core.mapping.voxel_map import VoxelMap
 from spatial_fm_ros.core.metric.filter import ScaleFilter
@@ -52,7 +53,6 @@ class World:
         self.submaps: list[Submap] = []
         self.scale = ScaleEstimate()
         self.loaded: list[PointCloud] = []
-        self.evicted_submaps = 0
         self._last: PosedKeyframe | None = None
         self._world_from_odom: Array | None = None
 
@@ -66,7 +66,7 @@ class World:
         if not is_new and seam is not None and np.isfinite(seam.scale):
             submap.scale.predict()
         sim, rescaled_by = self._settle_scale(submap, sim, posed)
-        posed = _in_world(window, prediction, sim, submap.id)
+        posed = _moved(posed, prediction, sim)
         fresh = _new_keyframes(window, posed)
         points = [self._points_of(keyframe) for keyframe in fresh]
         for keyframe, cloud in zip(fresh, points, strict=True):
@@ -74,7 +74,7 @@ class World:
             submap.add_points(cloud, keyframe.world_from_camera[:3, 3])
         submap.voxels.forget(posed[-1].world_from_camera[:3, 3] - submap.origin)
         submap.windows += 1
-        submap.has_structure |= has_depth(prediction)
+        submap.has_structure |= prediction.has_depth
         self._renew_tail(submap, window, posed)
         self._remember_newest(posed)
         self._bound_voxels()
@@ -162,7 +162,7 @@ class World:
         self._last = posed[-1]
         for keyframe in reversed(posed):
             if keyframe.odom_from_camera is not None:
-                self._world_from_odom = keyframe.world_from_camera @ np.linalg.inv(keyframe.odom_from_camera)
+                self._world_from_odom = keyframe.world_from_camera @ invert_pose(keyframe.odom_from_camera)
                 return
 
     def _bound_voxels(self) -> None:
@@ -172,11 +172,6 @@ class World:
                 return
             if len(submap.voxels):
                 submap.voxels = VoxelMap(self.config.map)
-                self.evicted_submaps += 1
-
-
-def has_depth(prediction: Prediction) -> bool:
-    return bool(np.isfinite(prediction.depth).any())
 
 
 def _in_world(window: Window, prediction: Prediction, sim: Sim3, submap: int) -> list[PosedKeyframe]:
@@ -200,6 +195,18 @@ def _in_world(window: Window, prediction: Prediction, sim: Sim3, submap: int) ->
             )
         )
     return posed
+
+
+def _moved(posed: list[PosedKeyframe], prediction: Prediction, sim: Sim3) -> list[PosedKeyframe]:
+    """The keyframes of `_in_world` under another world_from_window."""
+    return [
+        replace(
+            keyframe,
+            world_from_camera=sim.apply_pose(prediction.world_from_camera[i]),
+            depth=(prediction.depth[i] * sim.scale).astype(np.float32),
+        )
+        for i, keyframe in zip(np.flatnonzero(prediction.posed), posed, strict=True)
+    ]
 
 
 def _new_keyframes(window: Window, posed: list[PosedKeyframe]) -> list[PosedKeyframe]:
