@@ -58,7 +58,7 @@ def wait_for(condition, seconds: float = 30.0) -> None:  # type: ignore[no-untyp
 def is_running(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # it may end between opening and reading
         return False
 
 
