@@ -39,6 +39,7 @@ class IntakeConfig:
     pose_max_gap_s: float = param(0.5, "poses further apart than this are not interpolated", low=0.0)
     pose_time_offset_s: float = param(0.0, "added to pose stamps to bring them to the camera clock")
     lidar_time_offset_s: float = param(0.0, "added to LiDAR stamps to bring them to the camera clock")
+    imu_time_offset_s: float = param(0.0, "added to IMU stamps to bring them to the camera clock")
     buffer_s: float = param(60.0, "seconds of poses, scans and IMU samples kept", low=1.0)
 
 

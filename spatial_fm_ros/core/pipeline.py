@@ -19,8 +19,7 @@ from spatial_fm_ros.core.errors import ModelError
 from spatial_fm_ros.core.geometry.rectify import Rectifier
 from spatial_fm_ros.core.geometry.rotations import rotation_angle
 from spatial_fm_ros.core.intake.gate import GateDecision, KeyframeGate
-from spatial_fm_ros.core.intake.poses import PoseBuffer
-from spatial_fm_ros.core.intake.scans import ImuBuffer, ScanBuffer
+from spatial_fm_ros.core.intake.sensors import Sensors
 from spatial_fm_ros.core.intake.windows import WindowAssembler
 from spatial_fm_ros.core.metric.pose_ratio import PoseRatioObserver
 from spatial_fm_ros.core.models.base import SpatialModel
@@ -53,14 +52,11 @@ class Pipeline:
     def __init__(self, config: Config, model: SpatialModel | None = None) -> None:
         self.config = config
         self.model = model if model is not None else create_model(config.model)
-        self.rig = Rig()
+        self.sensors = Sensors(config.intake)
         self.stats = PipelineStats()
         self._rectifier = Rectifier(config.intake.image_width)
         self._gate = KeyframeGate(config.intake)
         self._windows = WindowAssembler(config.window)
-        self._poses = PoseBuffer(config.intake.pose_max_gap_s, config.intake.buffer_s)
-        self._scans = ScanBuffer(config.intake.buffer_s)
-        self._imu = ImuBuffer(config.intake.buffer_s)
         self._world = World(config, [PoseRatioObserver(config.scale)])
         self._next_id = 0
         self._spare: Keyframe | None = None
@@ -77,19 +73,17 @@ class Pipeline:
 
     def set_rig(self, rig: Rig) -> None:
         """Static extrinsics; without body_from_camera, poses are taken to be the camera's own."""
-        self.rig = rig
+        self.sensors.rig = rig
 
     def add_pose(self, sample: PoseSample) -> None:
         """Raises InputError for a pose that is none."""
-        offset = round(self.config.intake.pose_time_offset_s * 1e9)
-        self._poses.add(replace(sample, stamp_ns=sample.stamp_ns + offset) if offset else sample)
+        self.sensors.add_pose(sample)
 
     def add_scan(self, scan: LidarScan) -> None:
-        offset = round(self.config.intake.lidar_time_offset_s * 1e9)
-        self._scans.add(replace(scan, stamp_ns=scan.stamp_ns + offset) if offset else scan)
+        self.sensors.add_scan(scan)
 
     def add_imu(self, sample: ImuSample) -> None:
-        self._imu.add(sample)
+        self.sensors.add_imu(sample)
 
     # -- frames ------------------------------------------------------------------------------
 
@@ -182,7 +176,7 @@ class Pipeline:
 
     @property
     def pose_jumps(self) -> int:
-        return self._poses.jumps
+        return self.sensors.poses.jumps
 
     @property
     def map_size(self) -> int:
@@ -202,11 +196,7 @@ class Pipeline:
 
     def pose_at(self, stamp_ns: int) -> Array | None:
         """odom_from_camera [4, 4] at a stamp, or None where poses do not reach."""
-        odom_from_body = self._poses.at(stamp_ns)
-        if odom_from_body is None or self.rig.body_from_camera is None:
-            return odom_from_body
-        pose: Array = odom_from_body @ self.rig.body_from_camera
-        return pose
+        return self.sensors.odom_from_camera(stamp_ns)
 
     def load_map(self, cloud: PointCloud) -> None:
         """Add a saved map, as it is, to what `map_cloud` gives."""
@@ -218,9 +208,7 @@ class Pipeline:
         with self._intake_lock, self._world_lock:
             self._gate.reset()
             self._windows.reset()
-            self._poses.clear()
-            self._scans.clear()
-            self._imu.clear()
+            self.sensors.clear()
             self._epoch += 1
             self._spare = None
             self._world = World(self.config, self._world.observers)

@@ -136,7 +136,7 @@ def test_big_endian_and_nan_clouds_are_read(run, kit):
     msg.data = points.tobytes()
     msg.is_bigendian = True
     before = dict(run.bad())
-    scans = run.node.session.pipeline._scans
+    scans = run.node.session.pipeline.sensors.scans
     run.robot.points.publish(msg)
     scan = kit.wait_for(lambda: scans.nearest(STAMP, 1000), what="the scan")
     np.testing.assert_array_equal(scan.points, [[1, 2, 3], [4, 5, 6]])

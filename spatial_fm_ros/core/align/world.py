@@ -16,7 +16,7 @@ from spatial_fm_ros.core.geometry.rotations import invert_pose
 from spatial_fm_ros.core.geometry.similarity import Sim3
 from spatial_fm_ros.core.mapping.voxel_map import VoxelMap
 from spatial_fm_ros.core.metric.filter import ScaleFilter
-from spatial_fm_ros.core.metric.observers import ScaleObserver
+from spatial_fm_ros.core.metric.observers import PlacedWindow, ScaleObserver
 from spatial_fm_ros.core.types import (
     Array,
     Camera,
@@ -65,7 +65,7 @@ class World:
         posed = _in_world(window, prediction, sim, submap.id)
         if not is_new and seam is not None and np.isfinite(seam.scale):
             submap.scale.predict()
-        sim, rescaled_by = self._settle_scale(submap, sim, posed)
+        sim, rescaled_by = self._settle_scale(submap, sim, posed, window, prediction)
         posed = _moved(posed, prediction, sim)
         fresh = _new_keyframes(window, posed)
         points = [self._points_of(keyframe) for keyframe in fresh]
@@ -114,13 +114,19 @@ class World:
         )
         return self.submaps[-1], sim, seam, True
 
-    def _settle_scale(self, submap: Submap, sim: Sim3, posed: list[PosedKeyframe]) -> tuple[Sim3, float]:
+    def _settle_scale(
+        self, submap: Submap, sim: Sim3, posed: list[PosedKeyframe], window: Window, prediction: Prediction
+    ) -> tuple[Sim3, float]:
         """Observe metres and bring the window (and a young submap as a whole) to them.
 
         Returns the corrected world_from_window and what the submap's past was multiplied by.
         """
         was_metric = submap.scale.state is ScaleState.METRIC
-        seen = [observer.observe(posed) for observer in self.observers]
+        shared = set(window.ids[: window.overlap])
+        placed = PlacedWindow(
+            tuple(posed), sum(keyframe.id in shared for keyframe in posed), sim.scale, prediction.metric
+        )
+        seen = [observer.observe(placed) for observer in self.observers]
         submap.scale.update([observation for observation in seen if observation is not None])
         if submap.scale.state is not ScaleState.METRIC:
             return sim, 1.0
@@ -131,8 +137,8 @@ class World:
             submap.rescale(factor)
             return scaled_about(sim, factor, submap.origin), factor
         # An old submap is not bent: only the window is, about the cameras it hangs on.
-        shared = [k.world_from_camera[:3, 3] for k in posed if k.id in submap.tail]
-        centre = np.mean(shared, axis=0) if shared else submap.origin
+        hinges = [k.world_from_camera[:3, 3] for k in posed if k.id in submap.tail]
+        centre = np.mean(hinges, axis=0) if hinges else submap.origin
         return scaled_about(sim, factor, centre), 1.0
 
     def _points_of(self, keyframe: PosedKeyframe) -> PointCloud:

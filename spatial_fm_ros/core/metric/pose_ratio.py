@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from spatial_fm_ros.core.config import ScaleConfig
 from spatial_fm_ros.core.geometry.robust import MAD_TO_SIGMA, weighted_median
-from spatial_fm_ros.core.metric.observers import ScaleObservation, unusable
-from spatial_fm_ros.core.types import PosedKeyframe
+from spatial_fm_ros.core.metric.observers import PlacedWindow, ScaleObservation, unusable
 
 #: Log ratios spread wider than this are no scale: odometry and images tell different stories.
 LARGEST_SPREAD = 0.35
@@ -26,13 +23,13 @@ class PoseRatioObserver:
     def __init__(self, config: ScaleConfig) -> None:
         self.config = config
 
-    def observe(self, keyframes: Sequence[PosedKeyframe]) -> ScaleObservation | None:
+    def observe(self, window: PlacedWindow) -> ScaleObservation | None:
         """Weighted median of log(odometry distance / image distance) over all pairs with enough travel.
 
         sigma is the median absolute deviation brought to a standard deviation, over the square
         root of the independent frames (not pairs: they share frames).
         """
-        known = [k for k in keyframes if k.odom_from_camera is not None]
+        known = [k for k in window.keyframes if k.odom_from_camera is not None]
         if not known:
             return None
         if len(known) < 3:
@@ -57,5 +54,14 @@ class PoseRatioObserver:
         if spread > LARGEST_SPREAD:
             return unusable(self.name, f"distance ratios disagree (spread {spread:.0%}): odometry or images slip")
         sigma = max(spread, 0.002) / np.sqrt(len(known) - 1)
-        return ScaleObservation(self.name, centre, float(sigma), True)
+        figures = {"pairs": float(use.sum())}
+        return ScaleObservation(
+            self.name, centre, float(sigma), True, systematic=self.config.odometry_sigma, figures=figures
+        )
+
+    def rescaled(self, factor: float) -> None:
+        """Nothing is remembered."""
+
+    def reset(self) -> None:
+        """Nothing is remembered."""
 
