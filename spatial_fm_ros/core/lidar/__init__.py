@@ -1,0 +1,1 @@
+"""What is done with LiDAR scans alone: motion compensation, odometry, local maps."""
