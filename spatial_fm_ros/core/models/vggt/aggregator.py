@@ -29,7 +29,7 @@ class Aggregator(nn.Module):
     def __init__(self, config: VggtConfig) -> None:
         super().__init__()
         dim, registers = config.embed_dim, config.num_register_tokens
-        self.rope_base = config.rope_freq
+        self.rope_base, self.head_dim = config.rope_freq, dim // config.aa_num_heads
         #: Tokens of a frame before its patches: the camera's and the registers.
         self.specials = 1 + registers
         # Index 0 of dimension 1 is for the first frame of a scene, index 1 for all others.
@@ -79,8 +79,7 @@ class Aggregator(nn.Module):
         x = torch.cat([special.expand(batch, -1, -1, -1).to(patch_tokens.dtype), patch_tokens], dim=2)
 
         positions = grid_positions(*grid, self.specials, x.device)
-        head_dim = x.shape[-1] // self.frame_blocks[0].attn.heads
-        in_frame = rope_table(positions, head_dim, self.rope_base)
+        in_frame = rope_table(positions, self.head_dim, self.rope_base)
         in_scene = in_frame.repeated(frames)  # frames are told apart by their content alone
         tapped = {}
         for layer, (frame_block, global_block) in enumerate(zip(self.frame_blocks, self.global_blocks, strict=True)):

@@ -75,12 +75,14 @@ class VggtConfig:
     @classmethod
     def read(cls, values: Mapping[str, Any] | None) -> VggtConfig:
         """From the keys of a configuration file. Raises ConfigError for an unknown key or a wrong value."""
-        values = dict(values or {})
+        given: dict[str, Any] = dict(values or {})
         known = [f.name for f in fields(cls)]
-        unknown = sorted(set(values) - set(known))
+        unknown = sorted(set(given) - set(known))
         if unknown:
             raise ConfigError(f"Unknown VGGT settings {', '.join(unknown)}; expected some of {', '.join(known)}.")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        for name, value in given.items():
+            given[name] = tuple(value) if isinstance(value, list) else value
+        return cls(**given)
 
 
 def _is_number(value: object, whole: bool) -> bool:

@@ -23,7 +23,7 @@ class FusedFeatures(Reassemble):
         super().__init__(2 * config.embed_dim, config.dpt_out_channels)
         self.map_precision = MAP_PRECISION if sine_maps else None
         self.scratch = Scratch(config.dpt_out_channels, features, relu_skip=True)
-        self.scratch.output_conv1 = nn.Conv2d(features, out, 3, padding=1)
+        self.scratch.add_module("output_conv1", nn.Conv2d(features, out, 3, padding=1))
 
     def fused(self, tokens: Sequence[Tensor], grid: tuple[int, int], size: tuple[int, int], aspect: float) -> Tensor:
         """Patch tokens [N, rows * columns, 2C] of four levels to features [N, out, *size]."""
@@ -31,7 +31,7 @@ class FusedFeatures(Reassemble):
             self.scratch.lateral(level, self.reassembled(t, level, grid, aspect, self.map_precision))
             for level, t in enumerate(tokens)
         ]
-        x = resized(self.scratch.output_conv1(self.scratch.fused(laterals)), size)
+        x = resized(self.scratch.get_submodule("output_conv1")(self.scratch.fused(laterals)), size)
         return x if self.map_precision is None else with_sine_map(x, aspect, self.map_precision)
 
 
@@ -58,14 +58,13 @@ class DenseHead(FusedFeatures):
         half = config.dpt_features // 2
         super().__init__(config, config.dpt_features, half, sine_maps=True)
         self.activation = activation
-        self.scratch.output_conv2 = nn.Sequential(
-            nn.Conv2d(half, INNER, 3, padding=1), nn.ReLU(), nn.Conv2d(INNER, channels + 1, 1)
-        )
+        last = nn.Sequential(nn.Conv2d(half, INNER, 3, padding=1), nn.ReLU(), nn.Conv2d(INNER, channels + 1, 1))
+        self.scratch.add_module("output_conv2", last)
 
     def forward(self, tokens: Sequence[Tensor], grid: tuple[int, int], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Patch tokens of four levels to values [N, H, W, channels] and confidence >= 1, [N, H, W]."""
         x = self.fused(tokens, grid, size, size[1] / size[0])
-        return activated(self.scratch.output_conv2(x), self.activation)
+        return activated(self.scratch.get_submodule("output_conv2")(x), self.activation)
 
 
 def activated(x: Tensor, activation: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:

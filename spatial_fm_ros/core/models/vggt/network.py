@@ -74,13 +74,12 @@ class Vggt(nn.Module):
         the ones the network has (default: all). Raises InputError for images or points of another shape.
         """
         images = self._checked(images)
-        return self.relate(
-            self.embed(images), images.shape[-2:], query_points, heads=heads, frames_per_chunk=frames_per_chunk
-        )
+        size = (images.shape[-2], images.shape[-1])
+        return self.relate(self.embed(images), size, query_points, heads=heads, frames_per_chunk=frames_per_chunk)
 
     def embed(self, images: Tensor) -> Tensor:
         """Patch tokens [B, S, patches, C] of images as `forward` takes them; every frame's are its own."""
-        return self.aggregator.patch_tokens(self._checked(images))  # type: ignore[no-any-return]
+        return self.aggregator.patch_tokens(self._checked(images))
 
     def relate(
         self,
@@ -111,15 +110,15 @@ class Vggt(nn.Module):
         output = VggtOutput()
         # The published model runs these three in full precision under any autocast, and tracks are no less exact.
         with torch.autocast(patch_tokens.device.type, enabled=False):
-            if "camera" in running:
+            if self.camera_head is not None and "camera" in running:
                 output.pose_enc_iterations = self.camera_head(taps[last][:, :, 0])
                 output.pose_enc = output.pose_enc_iterations[-1]
             dense = ([taps[k] for k in levels] if wanted else [], self.aggregator.specials, grid, (height, width))
-            if "depth" in running:
+            if self.depth_head is not None and "depth" in running:
                 output.depth, output.depth_conf = in_chunks(self.depth_head, *dense, frames_per_chunk)
-            if "point" in running:
+            if self.point_head is not None and "point" in running:
                 output.world_points, output.world_points_conf = in_chunks(self.point_head, *dense, frames_per_chunk)
-            if "track" in running:
+            if self.track_head is not None and "track" in running:
                 tracks = self.track_head(*dense, query_points, frames_per_chunk)
                 output.track, output.track_iterations = tracks.iterations[-1], tracks.iterations
                 output.vis, output.conf = tracks.visible, tracks.confidence

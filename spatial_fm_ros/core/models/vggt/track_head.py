@@ -59,7 +59,8 @@ class Tracker(nn.Module):
         correlation = Correlation(maps.flatten(0, 1), self.levels, self.radius)
         start = query_points / self.stride
         first = sampled(maps[:, 0], start, "border")  # [B, N, C]
-        grid = position_map(3 * maps.shape[2] + 4, *maps.shape[-2:], maps.device).to(maps.dtype)
+        rows, columns = maps.shape[-2:]
+        grid = position_map(3 * maps.shape[2] + 4, rows, columns, maps.device).to(maps.dtype)
         place = sampled(grid.expand(batch, -1, -1, -1), start, "border")
 
         coords = start[:, None].expand(-1, frames, -1, -1)
