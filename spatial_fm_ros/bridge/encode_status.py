@@ -13,6 +13,7 @@ SCALE_STATES = {
     ScaleState.RELATIVE: ReconstructionStatus.RELATIVE,
     ScaleState.METRIC: ReconstructionStatus.METRIC,
     ScaleState.UNOBSERVABLE: ReconstructionStatus.UNOBSERVABLE,
+    ScaleState.CONFLICT: ReconstructionStatus.CONFLICT,
 }
 
 
@@ -64,6 +65,7 @@ def encode_status(
     status.window_state = last.state.value
     status.window_size = len(last.keyframes)
     status.note = last.note
+    status.scale_correction = math.expm1(last.scale_correction)
     if last.seam is not None:
         status.seam_known = True
         status.seam_accepted = last.seam.accepted

@@ -66,6 +66,19 @@ class GeometricConfig:
 
 
 @dataclass(frozen=True)
+class FoundationConfig:
+    image_width: int = param(0, "long side of the network's images in pixels, to a multiple of 14; 0 = 518 for vggt, 504 for depth_anything_3", low=0, high=2044)
+    points_from: str = param("depth", "where points come from: the depth head, or the point head (vggt only)", choices=("depth", "points"))
+    use_poses: bool = param(True, "give the window's odometry and intrinsics to the network where it takes them (depth_anything_3)")
+    even_confidence: float = param(0.0, "network confidence above 1 that becomes a chance of 0.5; 0 = the model's own rule (docs/models.md)", low=0.0)
+    edge_tolerance: float = param(0.05, "bend of inverse depth, as a share of it, above which a pixel is an edge and loses its confidence; 0 = keep edges", low=0.0)
+    sky: str = param("network", "sky that is removed: what the network calls sky, what has its colour and is far, or none", choices=("network", "colour", "none"))
+    drop_saturated: bool = param(True, "blown-out areas lose their confidence")
+    drop_white: bool = param(False, "near-white pixels are a background and removed")
+    drop_black: bool = param(False, "near-black pixels are a background and removed")
+
+
+@dataclass(frozen=True)
 class OracleConfig:
     truth: str = param("", "sequence folder or simulated run with ground truth")
     noise: float = param(0.0, "depth noise, standard deviation as a share of depth", low=0.0)
@@ -78,12 +91,14 @@ class OracleConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    name: str = param("geometric", "registered model: geometric, oracle, ...")
-    checkpoint: str = param("", "weights: a local file or a hub id; unused by geometric")
+    name: str = param("geometric", "registered model: geometric, vggt, depth_anything_3, oracle")
+    checkpoint: str = param("", "weights of vggt and depth_anything_3: a file, a folder, a hub id, or random:VARIANT to try speed and memory; empty = the default of the model")
+    sha256: str = param("", "expected SHA-256 of the checkpoint file; empty = not checked")
     device: str = param("auto", "auto, cpu, cuda, cuda:N")
     dtype: str = param("auto", "auto, float32, float16, bfloat16", choices=("auto", "float32", "float16", "bfloat16"))
     threads: int = param(0, "CPU threads of the model; 0 = all cores", low=0)
     geometric: GeometricConfig = section(GeometricConfig, "embedded model: features, bundle adjustment, plane sweep")
+    foundation: FoundationConfig = section(FoundationConfig, "vggt and depth_anything_3: input size, cleaning of their output")
     oracle: OracleConfig = section(OracleConfig, "exact cameras and depth from ground truth, for tests")
 
 
@@ -104,7 +119,8 @@ class ScaleConfig:
     drift_per_window: float = param(0.01, "expected log-scale drift of a seam, standard deviation", low=1e-5)
     odometry_sigma: float = param(0.005, "scale error of the odometry itself, log standard deviation", low=0.0)
     conflicts_before_restart: int = param(3, "windows in a row that must contradict the scale before it starts anew", low=1)
-    settle_windows: int = param(4, "windows of a submap after which corrections no longer rescale its past", low=1)
+    settle_windows: int = param(4, "windows of a submap after which corrections no longer rescale all of its past", low=1)
+    max_correction: float = param(0.02, "largest change of a window's log-scale per update once the world is metric", low=1e-4)
 
 
 @dataclass(frozen=True)

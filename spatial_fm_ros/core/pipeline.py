@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from spatial_fm_ros.core.align.submap import Trajectory
-from spatial_fm_ros.core.align.world import Integrated, World
+from spatial_fm_ros.core.align.world import Integrated, Rescaling, World
 from spatial_fm_ros.core.config import Config
 from spatial_fm_ros.core.errors import ModelError
 from spatial_fm_ros.core.geometry.rectify import Rectifier
@@ -264,6 +264,7 @@ def _update(
     note: str,
     map_size: int,
 ) -> Update:
+    rescaling = result.rescaling if result else Rescaling()
     return Update(
         window=window.index,
         submap=result.submap if result else -1,
@@ -276,5 +277,7 @@ def _update(
         timings_s={},
         map_size=map_size,
         world_from_odom=result.world_from_odom if result else None,
-        rescaled_by=result.rescaled_by if result else 1.0,
+        rescaled_by=rescaling.submap,
+        scale_correction=rescaling.largest,
+        refined=rescaling.refined,
     )

@@ -8,7 +8,7 @@ float32 along z with NaN = unknown; confidence is float32 in [0, 1].
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -196,6 +196,7 @@ class ScaleState(str, Enum):
     RELATIVE = "relative"  # no observer of metres
     METRIC = "metric"
     UNOBSERVABLE = "unobservable"  # an observer is there but cannot see scale
+    CONFLICT = "conflict"  # observers keep contradicting each other
 
 
 @dataclass(frozen=True)
@@ -279,4 +280,6 @@ class Update:
     timings_s: dict[str, float]
     map_size: int
     world_from_odom: Array | None = None  # the correction TF map->odom carries, where odometry exists
-    rescaled_by: float = 1.0  # the whole world was multiplied by this before this update
+    rescaled_by: float = 1.0  # the whole submap was multiplied by this before this update
+    scale_correction: float = 0.0  # largest change of a window's log-scale that this update brought, beyond that
+    refined: Mapping[int, float] = field(default_factory=dict)  # earlier keyframes: factor on their depth

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -178,6 +178,11 @@ class DepthWriter:
         for item in self._items:
             if item["submap"] == submap:
                 item["unit"] *= factor
+
+    def refine(self, factors: Mapping[int, float]) -> None:
+        """The depth of single keyframes was multiplied by these factors, by keyframe id."""
+        for item in self._items:
+            item["unit"] *= factors.get(item["keyframe"], 1.0)
 
     def close(self, metric_submaps: set[int]) -> Iterator[float]:
         """Finish the files of metric submaps, then the index. Yields the share that is done."""

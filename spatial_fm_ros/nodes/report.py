@@ -121,6 +121,6 @@ class HealthReport:
         ]
         if scale.state is ScaleState.METRIC:
             return Finding(OK, "Metric.", values)
-        level = WARN if self._node.config.ros.require_metric else OK
-        held = " Outputs are held back (require_metric)." if level == WARN else ""
+        level = WARN if self._node.config.ros.require_metric or scale.state is ScaleState.CONFLICT else OK
+        held = " Outputs are held back (require_metric)." if self._node.config.ros.require_metric else ""
         return Finding(level, f"Scale is {scale.state.value}: {scale.reason}.{held}", values)

@@ -132,6 +132,8 @@ class _Run:
         self.record.add_update(update)
         if update.rescaled_by != 1.0:
             self.depth.rescale(update.submap, update.rescaled_by)
+        if update.refined:
+            self.depth.refine(update.refined)
         for keyframe in update.keyframes:
             self.depth.add(keyframe)
         stats = self.pipeline.stats

@@ -107,6 +107,8 @@ class RunRecord:
             self.scale_states[update.submap] = update.scale.state
         if update.rescaled_by != 1.0:
             self.samples = [_rescaled(s, update.rescaled_by) if s.submap == update.submap else s for s in self.samples]
+        if update.refined:
+            self.samples = [_rescaled(s, update.refined.get(s.keyframe, 1.0)) for s in self.samples]
         for keyframe in keyframes:
             if keyframe.odom_from_camera is not None:
                 self.odom_from_camera[keyframe.id] = keyframe.odom_from_camera

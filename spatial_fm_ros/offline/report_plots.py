@@ -21,7 +21,7 @@ def plot_scale(rows: list[WindowRow]) -> Figure:
     if known.any():
         low, high = value * np.exp(-np.where(known, sigma, 0)), value * np.exp(np.where(known, np.minimum(sigma, 1), 0))
         ax.fill_between(index, low, high, where=known.tolist(), color="#cfe3ea", label="one standard deviation")
-    for number, state in enumerate(("metric", "relative", "unobservable")):
+    for number, state in enumerate(("metric", "relative", "unobservable", "conflict")):
         part = np.array([row.scale.state.value == state for row in rows])
         if part.any():
             ax.plot(index[part], value[part], ".", color=COLORS[number], label=state)

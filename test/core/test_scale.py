@@ -1,13 +1,12 @@
-"""The scale observer and its filter against known scales."""
+"""The pose observer against known scales."""
 
 import numpy as np
 import pytest
 
 from spatial_fm_ros.core.config import ScaleConfig
-from spatial_fm_ros.core.metric.filter import ScaleFilter
-from spatial_fm_ros.core.metric.observers import PlacedWindow, ScaleObservation, unusable
+from spatial_fm_ros.core.metric.observers import PlacedWindow
 from spatial_fm_ros.core.metric.pose_ratio import PoseRatioObserver
-from spatial_fm_ros.core.types import Camera, PosedKeyframe, ScaleState
+from spatial_fm_ros.core.types import Camera, PosedKeyframe
 
 CONFIG = ScaleConfig()
 CAMERA = Camera(2, 2, np.eye(3))
@@ -62,51 +61,3 @@ def test_slipping_odometry_is_refused() -> None:
     keyframes = drive(1.0, noise=0.5)
     seen = PoseRatioObserver(CONFIG).observe(PlacedWindow(tuple(keyframes)))
     assert seen is not None and not seen.usable and "disagree" in seen.reason
-
-
-def observation(log_scale: float, sigma: float = 0.01) -> ScaleObservation:
-    return ScaleObservation("poses", log_scale, sigma, True)
-
-
-def test_states_follow_the_evidence() -> None:
-    scale = ScaleFilter(CONFIG)
-    scale.update([])
-    assert scale.state is ScaleState.RELATIVE
-    scale.update([unusable("poses", "standing still")])
-    assert scale.state is ScaleState.UNOBSERVABLE and "standing still" in scale.reason
-    scale.update([observation(0.7)])
-    assert scale.state is ScaleState.METRIC
-    assert scale.estimate().value == pytest.approx(np.exp(0.7), rel=1e-6)
-    assert scale.estimate().observers == ("poses",)
-
-
-def test_metric_is_held_then_lost_with_hysteresis() -> None:
-    scale = ScaleFilter(CONFIG)
-    scale.update([observation(0.0)])
-    between = round((0.5 * (CONFIG.metric_sigma + CONFIG.lost_sigma) / CONFIG.drift_per_window) ** 2)
-    for _ in range(between):
-        scale.predict()
-    scale.update([unusable("poses", "still")])
-    assert scale.state is ScaleState.METRIC and scale.observers == ("poses",) and "held" in scale.reason
-    for _ in range(round((CONFIG.lost_sigma / CONFIG.drift_per_window) ** 2)):
-        scale.predict()
-    scale.update([unusable("poses", "still")])
-    assert scale.state is ScaleState.UNOBSERVABLE and scale.observers == ()
-
-
-def test_one_contradiction_is_reported_many_restart() -> None:
-    scale = ScaleFilter(CONFIG)
-    for _ in range(5):
-        scale.update([observation(0.0)])
-    scale.update([observation(1.0)])
-    assert scale.log_scale == pytest.approx(0.0) and "away" in scale.rejected[0]
-    for _ in range(CONFIG.conflicts_before_restart):
-        scale.update([observation(1.0)])
-    assert scale.log_scale == pytest.approx(1.0, abs=0.02)
-
-
-def test_rebase_keeps_metres() -> None:
-    scale = ScaleFilter(CONFIG)
-    scale.update([observation(0.3)])
-    scale.rebase(0.3)
-    assert scale.estimate().value == pytest.approx(1.0)

@@ -39,7 +39,7 @@ def test_messages_are_built_and_travel() -> None:
     from rclpy.serialization import deserialize_message, serialize_message
 
     status = messages.ReconstructionStatus()
-    assert (status.RELATIVE, status.METRIC, status.UNOBSERVABLE) == (0, 1, 2)
+    assert (status.RELATIVE, status.METRIC, status.UNOBSERVABLE, status.CONFLICT) == (0, 1, 2, 3)
     status.scale_observers = ["odometry", "lidar"]
     status.scale_sigma = float("inf")
     status.map_points = 2**40

@@ -98,6 +98,17 @@ def test_writer_round_trip_with_rescaling(tmp_path):
     assert [item["metric"] for item in index["images"]] == [True, False, True]
 
 
+def test_writer_refines_single_keyframes(tmp_path):
+    depth = np.full((4, 4), 2.0)
+    writer = DepthWriter(tmp_path / "depth")
+    writer.add(keyframe(0, depth))
+    writer.add(keyframe(1, depth))
+    writer.refine({1: 1.05})
+    list(writer.close({0}))
+    first, second = (read_depth(entry) for entry in open_depth(tmp_path))
+    assert np.allclose(first, 2.0) and np.allclose(second, 2.1)
+
+
 def test_depth_beyond_the_range_is_unknown(tmp_path):
     depth = np.full((4, 4), 10.0)
     depth[0, 0] = 500.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,32 +31,68 @@ class Submap:
     origin: Array
     voxels: VoxelMap
     scale: ScaleFilter
-    windows: int = 0
     has_structure: bool = False
     ids: list[int] = field(default_factory=list)
     stamps: list[int] = field(default_factory=list)
     poses: list[Array] = field(default_factory=list)
+    #: The window (counted from 0 in this submap) that brought each keyframe.
+    window_of: list[int] = field(default_factory=list)
+    #: By window: log factor its part of the world was multiplied by, over what seams alone made of it.
+    applied: list[float] = field(default_factory=list)
     #: Posed keyframes the next window may share, by keyframe id.
     tail: dict[int, PosedKeyframe] = field(default_factory=dict)
 
+    @property
+    def windows(self) -> int:
+        return len(self.applied)
+
     def add_keyframe(self, keyframe: PosedKeyframe) -> None:
+        """A keyframe of the newest window."""
         self.ids.append(keyframe.id)
         self.stamps.append(keyframe.stamp_ns)
         self.poses.append(keyframe.world_from_camera)
+        self.window_of.append(self.windows - 1)
 
     def add_points(self, points: PointCloud, viewpoint: Array) -> None:
-        """Points and viewpoint in the world."""
+        """Points and viewpoint of the newest keyframe, in the world."""
         local = points.points.astype(np.float64) - self.origin
-        self.voxels.insert(local, points.colors, points.confidence, viewpoint - self.origin)
+        anchor = len(self.ids) - 1
+        self.voxels.insert(local, points.colors, points.confidence, viewpoint - self.origin, anchor)
 
-    def rescale(self, factor: float) -> None:
-        """Multiply everything by `factor` about the origin."""
+    def rescale(self, log_factor: float) -> None:
+        """Multiply everything by exp(log_factor) about the origin."""
+        factor = float(np.exp(log_factor))
+        self.applied = [a + log_factor for a in self.applied]
         if not self.poses:
             return
         poses = np.stack(self.poses)
         poses[:, :3, 3] = self.origin + factor * (poses[:, :3, 3] - self.origin)
         self.poses = list(poses)
+        self.tail = {i: _moved(k, factor, (1.0 - factor) * self.origin) for i, k in self.tail.items()}
         self.voxels.rescale(factor)
+
+    def bend(self, changes: Array) -> dict[int, float]:
+        """Change the log-scale of the newest windows by `changes` [n], the newest last.
+
+        Each keyframe's step from the one before grows with its window, orientations stay, voxels go along
+        with their keyframes. Returns the factor of every keyframe whose scale changed, by keyframe id.
+        """
+        of_window = np.zeros(self.windows)
+        of_window[self.windows - len(changes) :] = changes
+        self.applied = list(np.array(self.applied) + of_window)
+        poses = np.stack(self.poses)
+        factor = np.exp(of_window[self.window_of])
+        centre = poses[:, :3, 3].copy()
+        step = np.diff(centre, axis=0) * factor[1:, None]
+        poses[1:, :3, 3] = centre[0] + np.cumsum(step, axis=0)
+        shift = poses[:, :3, 3] - factor[:, None] * centre
+        self.poses = list(poses)
+        self.voxels.bend(factor, shift - (1.0 - factor[:, None]) * self.origin)
+        place = {keyframe: i for i, keyframe in enumerate(self.ids)}
+        for k, keyframe in self.tail.items():
+            i = place.get(k, 0)  # keyframes of the submap before hang on the first of this one
+            self.tail[k] = _moved(keyframe, float(factor[i]), shift[i])
+        return {self.ids[i]: float(factor[i]) for i in np.flatnonzero(factor != 1.0)}
 
     def cloud(self) -> PointCloud:
         """Voxels in the world."""
@@ -70,3 +106,10 @@ class Submap:
         return Trajectory(
             self.id, np.array(self.ids, dtype=np.int64), np.array(self.stamps, dtype=np.int64), poses
         )
+
+
+def _moved(keyframe: PosedKeyframe, factor: float, shift: Array) -> PosedKeyframe:
+    """The keyframe after the world x became factor * x + shift around it."""
+    pose = keyframe.world_from_camera.copy()
+    pose[:3, 3] = factor * pose[:3, 3] + shift
+    return replace(keyframe, world_from_camera=pose, depth=(keyframe.depth * np.float32(factor)).astype(np.float32))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -25,10 +25,12 @@ from spatial_fm_ros.core.types import (
     PosedKeyframe,
     Prediction,
     ScaleEstimate,
-    ScaleState,
     SeamReport,
     Window,
 )
+
+#: Log-scales of earlier windows are left alone while all of them change less than this.
+SMALLEST_BEND = 2e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +42,21 @@ class Integrated:
     points: PointCloud
     scale: ScaleEstimate
     seam: SeamReport | None
-    rescaled_by: float
+    rescaling: Rescaling
     world_from_odom: Array | None
+
+
+@dataclass(frozen=True, eq=False)
+class Rescaling:
+    """What a window's scale did to the world before it.
+
+    submap: factor on the whole submap; refined: further factor on the depth of earlier keyframes, by
+    their id; largest: the largest of these further changes, the window's own included, as a log factor.
+    """
+
+    submap: float = 1.0
+    refined: Mapping[int, float] = field(default_factory=dict)
+    largest: float = 0.0
 
 
 class World:
@@ -65,7 +80,7 @@ class World:
         posed = _in_world(window, prediction, sim, submap.id)
         if not is_new and seam is not None and np.isfinite(seam.scale):
             submap.scale.predict()
-        sim, rescaled_by = self._settle_scale(submap, sim, posed, window, prediction)
+        sim, rescaling = self._settle_scale(submap, sim, posed, window, prediction)
         posed = _moved(posed, prediction, sim)
         fresh = _new_keyframes(window, posed)
         points = [self._points_of(keyframe) for keyframe in fresh]
@@ -73,14 +88,13 @@ class World:
             submap.add_keyframe(keyframe)
             submap.add_points(cloud, keyframe.world_from_camera[:3, 3])
         submap.voxels.forget(posed[-1].world_from_camera[:3, 3] - submap.origin)
-        submap.windows += 1
         submap.has_structure |= prediction.has_depth
         self._renew_tail(submap, window, posed)
         self._remember_newest(posed)
         self._bound_voxels()
-        self.scale = submap.scale.estimate()
+        self.scale = submap.scale.estimate(submap.applied[-1])
         return Integrated(
-            submap.id, tuple(fresh), PointCloud.joined(points), self.scale, seam, rescaled_by, self._world_from_odom
+            submap.id, tuple(fresh), PointCloud.joined(points), self.scale, seam, rescaling, self._world_from_odom
         )
 
     def cloud(self, submap: int | None = None) -> PointCloud:
@@ -116,30 +130,57 @@ class World:
 
     def _settle_scale(
         self, submap: Submap, sim: Sim3, posed: list[PosedKeyframe], window: Window, prediction: Prediction
-    ) -> tuple[Sim3, float]:
-        """Observe metres and bring the window (and a young submap as a whole) to them.
+    ) -> tuple[Sim3, Rescaling]:
+        """Observe metres and bring the window, and as far as they help it the windows before, to them.
 
-        Returns the corrected world_from_window and what the submap's past was multiplied by.
+        Returns the corrected world_from_window and what became of the submap's past.
         """
-        was_metric = submap.scale.state is ScaleState.METRIC
+        before = submap.applied[-1] if submap.applied else 0.0
+        settled, was_known = submap.windows >= self.config.scale.settle_windows, submap.scale.known
         shared = set(window.ids[: window.overlap])
         placed = PlacedWindow(
             tuple(posed), sum(keyframe.id in shared for keyframe in posed), sim.scale, prediction.metric
         )
         seen = [observer.observe(placed) for observer in self.observers]
-        submap.scale.update([observation for observation in seen if observation is not None])
-        if submap.scale.state is not ScaleState.METRIC:
-            return sim, 1.0
-        log_factor = submap.scale.log_scale
-        factor = float(np.exp(log_factor))
-        submap.scale.rebase(log_factor)
-        if not was_metric or submap.windows < self.config.scale.settle_windows:
-            submap.rescale(factor)
-            return scaled_about(sim, factor, submap.origin), factor
-        # An old submap is not bent: only the window is, about the cameras it hangs on.
-        hinges = [k.world_from_camera[:3, 3] for k in posed if k.id in submap.tail]
-        centre = np.mean(hinges, axis=0) if hinges else submap.origin
-        return scaled_about(sim, factor, centre), 1.0
+        submap.scale.update([observation for observation in seen if observation is not None], before)
+        submap.applied.append(before)
+        if not submap.scale.known:
+            return sim, Rescaling()
+        whole = 0.0
+        if not (settled and was_known):
+            # A young world, or one that only now learns of metres, is resized as a whole.
+            whole = submap.scale.log_scale - before
+            submap.rescale(whole)
+            sim = scaled_about(sim, float(np.exp(whole)), submap.origin)
+            for observer in self.observers:
+                observer.rescaled(float(np.exp(whole)))
+        return self._refine(submap, sim, posed, whole)
+
+    def _refine(
+        self, submap: Submap, sim: Sim3, posed: list[PosedKeyframe], whole: float
+    ) -> tuple[Sim3, Rescaling]:
+        """Bend the newest windows to their smoothed scales, a bounded step at a time."""
+        wanted = submap.scale.smoothed()[-submap.windows :]
+        limit = self.config.scale.max_correction
+        changes = np.clip(wanted - np.array(submap.applied[-len(wanted) :]), -limit, limit)
+        largest = float(np.abs(changes).max())
+        past = changes[:-1]
+        refined: dict[int, float] = {}
+        hinges = [k.id for k in posed if k.id in submap.tail]
+        if len(past) and np.abs(past).max() > SMALLEST_BEND and hinges:
+            was = np.mean([submap.tail[i].world_from_camera[:3, 3] for i in hinges], axis=0)
+            newest = submap.applied.pop()
+            refined = submap.bend(past)
+            submap.applied.append(newest)
+            now = np.mean([submap.tail[i].world_from_camera[:3, 3] for i in hinges], axis=0)
+            sim = Sim3(1.0, np.eye(3), now - was) @ sim
+        # The window itself is scaled about the cameras it hangs on.
+        centres = [submap.tail[i].world_from_camera[:3, 3] for i in hinges]
+        centre = np.mean(centres, axis=0) if centres else submap.origin
+        if changes[-1] != 0.0:
+            sim = scaled_about(sim, float(np.exp(changes[-1])), centre)
+            submap.applied[-1] += float(changes[-1])
+        return sim, Rescaling(float(np.exp(whole)), refined, largest)
 
     def _points_of(self, keyframe: PosedKeyframe) -> PointCloud:
         """The confident pixels of a keyframe as world points."""

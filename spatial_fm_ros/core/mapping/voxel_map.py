@@ -19,7 +19,8 @@ MIN_WEIGHT = 1e-3
 #: A full map is thinned to this share of its bound, so that the next insert need not thin again.
 THINNED_SHARE = 0.9
 #: Columns of the voxel table.
-X, COLOR, CONFIDENCE, COUNT = slice(0, 3), slice(3, 6), 6, 7
+X, COLOR, CONFIDENCE, COUNT, ANCHOR = slice(0, 3), slice(3, 6), 6, 7, 8
+COLUMNS = 9
 
 Table = NDArray[np.float32]
 
@@ -30,7 +31,8 @@ class VoxelMap:
     Each voxel keeps the mean position and colour of the points that fell into it, weighted by their
     confidence, and its own confidence: the plain mean of theirs. Since prediction confidence is the
     chance of a right depth, so is the voxel's; repeated looks at the same surface do not raise it,
-    for their errors are not independent. Memory: 32 to 64 bytes a voxel and 20 to 40 of index.
+    for their errors are not independent. Its anchor is the newest keyframe that saw it (numbered by the
+    caller): it goes along when that keyframe moves. Memory: 36 to 72 bytes a voxel and 20 to 40 of index.
 
     `refused` counts points with NaN or infinite values or out of range, `evicted` voxels that made
     room, `forgotten` voxels left behind.
@@ -40,18 +42,20 @@ class VoxelMap:
         self.config = config
         self.refused = self.evicted = self.forgotten = 0
         self._index = VoxelIndex()
-        self._table: Table = np.empty((0, 8), np.float32)  # rows beyond len(self) are spare
+        self._table: Table = np.empty((0, COLUMNS), np.float32)  # rows beyond len(self) are spare
         self._lock = RLock()
 
     def __len__(self) -> int:
         return len(self._index)
 
-    def insert(self, points: ArrayLike, colors: ArrayLike, confidence: ArrayLike, viewpoint: ArrayLike) -> int:
+    def insert(
+        self, points: ArrayLike, colors: ArrayLike, confidence: ArrayLike, viewpoint: ArrayLike, anchor: int = 0
+    ) -> int:
         """Add points [N, 3] in world units with RGB colors uint8 [N, 3] and confidence [N] in [0, 1].
 
         `viewpoint` [3] is where they were seen from; when the map is full, voxels far from it leave
-        first. Returns the number of voxels that were empty before. Raises InputError when the arrays
-        do not fit together.
+        first. `anchor` < 2^24 numbers the keyframe. Returns the number of voxels that were empty before.
+        Raises InputError when the arrays do not fit together.
         """
         xyz = np.asarray(points)
         rgb, conf = np.asarray(colors), np.asarray(confidence)
@@ -68,9 +72,10 @@ class VoxelMap:
             if not usable.all():
                 self.refused += n - int(usable.sum())
                 xyz, rgb, conf = xyz[usable], rgb[usable], conf[usable]
-            observed = np.empty((len(xyz), 8), np.float32)
+            observed = np.empty((len(xyz), COLUMNS), np.float32)
             observed[:, X], observed[:, COLOR] = xyz, rgb
             observed[:, CONFIDENCE], observed[:, COUNT] = np.clip(conf, 0.0, 1.0), 1.0
+            observed[:, ANCHOR] = anchor
             before = len(self._index)
             self._merge(observed)
             new = len(self._index) - before
@@ -85,10 +90,23 @@ class VoxelMap:
         with self._lock:
             table = self._table[: len(self._index)].copy()
             table[:, X] *= np.float32(factor)
-            inside = (np.abs(table[:, X]) < (AXIS_LIMIT - 1) * self.config.voxel_size).all(axis=1)
-            self.refused += len(table) - int(inside.sum())
-            self._index.rebuild(np.empty(0, np.int64))
-            self._merge(table[inside])
+            self._rebuild(table)
+
+    def bend(self, scales: ArrayLike, shifts: ArrayLike) -> None:
+        """Move every voxel x of anchor i to scales[i] * x + shifts[i]: scales [n] > 0, shifts [n, 3]."""
+        scale, shift = np.asarray(scales, dtype=np.float64), np.asarray(shifts, dtype=np.float64)
+        with self._lock:
+            table = self._table[: len(self._index)].copy()
+            anchor = table[:, ANCHOR].astype(np.int64)
+            table[:, X] = scale[anchor, None] * table[:, X] + shift[anchor]
+            self._rebuild(table)
+
+    def _rebuild(self, table: Table) -> None:
+        """These rows [N, COLUMNS] and no others, under the voxels they now lie in."""
+        inside = (np.abs(table[:, X]) < (AXIS_LIMIT - 1) * self.config.voxel_size).all(axis=1)
+        self.refused += len(table) - int(inside.sum())
+        self._index.rebuild(np.empty(0, np.int64))
+        self._merge(table[inside])
 
     def forget(self, center: ArrayLike) -> int:
         """Drop voxels farther than `forget_distance` from center [3] (0: none). Returns their number."""
@@ -116,7 +134,7 @@ class VoxelMap:
         """Drop all voxels; the counts stay."""
         with self._lock:
             self._index.rebuild(np.empty(0, np.int64))
-            self._table = np.empty((0, 8), np.float32)
+            self._table = np.empty((0, COLUMNS), np.float32)
 
     def _keys(self, positions: NDArray[np.float32]) -> NDArray[np.int64]:
         return pack(np.floor(positions.astype(np.float64) / self.config.voxel_size).astype(np.int64))
@@ -143,12 +161,14 @@ class VoxelMap:
         merged[:, :6] = (old_weight[:, None] * old[:, :6] + np.stack(sums, axis=1)) / (old_weight + weights)[:, None]
         merged[:, CONFIDENCE] = (old_count * old[:, CONFIDENCE] + sum_confidence) / (old_count + counts)
         merged[:, COUNT] = np.minimum(old_count + counts, MAX_COUNT)
+        np.maximum.at(old[:, ANCHOR], voxel, observed[:, ANCHOR])
+        merged[:, ANCHOR] = old[:, ANCHOR]
         table[rows] = merged
 
     def _reserve(self, rows: int) -> None:
         if rows > len(self._table):
             bound = max(rows, min(2 * rows, self.config.max_voxels + rows // 8))
-            grown = np.empty((bound, 8), np.float32)
+            grown = np.empty((bound, COLUMNS), np.float32)
             grown[: len(self._table)] = self._table
             self._table = grown
 

@@ -1,102 +1,264 @@
-"""The world's scale over time: a one-dimensional Kalman filter on log(metres per world unit)."""
+"""The world's scale over time: what several observers say of it, fused, checked against each other, smoothed."""
 
 from __future__ import annotations
 
+from collections import Counter, deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from spatial_fm_ros.core.config import ScaleConfig
 from spatial_fm_ros.core.metric.observers import ScaleObservation
-from spatial_fm_ros.core.types import ScaleEstimate, ScaleState
+from spatial_fm_ros.core.types import Array, ScaleEstimate, ScaleState
 
 #: An observation further than this many deviations from the estimate is reported, not averaged in.
 GATE = 4.0
+#: Deviation of the log-scale before anything is known: wide enough for any unit.
+UNKNOWN = 100.0
+#: Windows that later ones may still correct.
+REMEMBERED = 24
+#: An observer this many times less certain than those in use is no party to a conflict.
+WEAKER = 3.0
+
+
+@dataclass(frozen=True, eq=False)
+class _Belief:
+    """Of one window: mean [n] and covariance [n, n] of (log-scale, bias of each observer known by then).
+
+    entered: variance the log-scale gained on the way from the window before.
+    """
+
+    mean: Array
+    covariance: Array
+    entered: float
 
 
 class ScaleFilter:
-    """State: log_scale with its variance, of the newest end of one submap.
+    """Kalman filter of one submap's log-scale with a constant bias per observer.
 
-    Seams let the scale wander, so the variance grows with every window; observers bring it down.
+    `log_scale` is log(metres per unit) of the chain of windows as seams alone would have built it; what
+    the world was corrected by since is told to `update` and `estimate` as `applied`. Seams let the scale
+    wander, so its variance grows with every window; a bias is as large as its observer's `systematic`
+    and the same for ever, so that many windows do not average it away. `smoothed` are the same scales
+    with the knowledge of later windows (Rauch, Tung and Striebel, 1965).
     """
 
     def __init__(self, config: ScaleConfig) -> None:
         self.config = config
-        self.log_scale = 0.0
-        self.variance = float("inf")
         self.state = ScaleState.RELATIVE
         self.observers: tuple[str, ...] = ()
         self.rejected: tuple[str, ...] = ()
         self.reason = ScaleEstimate().reason
-        self._outliers = 0
+        self._names: list[str] = []  # observers with a bias, in the order of the state
+        self._systematic: list[float] = []
+        self._contradictions: Counter[str] = Counter()  # windows in a row, by observer
+        self._last_use: dict[str, int] = {}
+        self._conflict_until = -1
+        self._window = 0
+        self._entered = 0.0  # variance gained since the last update
+        self._forget()
+
+    @property
+    def log_scale(self) -> float:
+        return float(self._mean[0])
+
+    @property
+    def sigma(self) -> float:
+        """Standard deviation of the log-scale, biases included; infinite while nothing is known."""
+        sigma = float(np.sqrt(self._covariance[0, 0]))
+        return sigma if sigma < 0.5 * UNKNOWN else float("inf")
+
+    @property
+    def known(self) -> bool:
+        """The scale is good enough to act on, whether or not all observers agree with it."""
+        return self.state in (ScaleState.METRIC, ScaleState.CONFLICT)
 
     def predict(self) -> None:
         """A further seam has been chained."""
-        self.variance += self.config.drift_per_window**2
+        self._entered += self.config.drift_per_window**2
+        self._covariance[0, 0] += self.config.drift_per_window**2
 
-    def update(self, observations: Sequence[ScaleObservation]) -> None:
-        """Fuse what the observers say of the newest window, then settle the state."""
-        used: list[str] = []
+    def update(self, observations: Sequence[ScaleObservation], applied: float = 0.0) -> None:
+        """Fuse what the observers say of the newest window, then settle the state.
+
+        applied: log factor by which the chain had been multiplied in the world they looked at.
+        """
+        self._window += 1
+        seen = [o for o in observations if o.usable]
+        for observation in seen:
+            self._know(observation)
+        agreeing = self._agreeing(seen, applied)
+        against = self._against(seen, agreeing)
+        if len(against) > len(self._behind(agreeing, against)):
+            # More keep denying the estimate than confirm it: it is what is wrong.
+            self._forget()
+            agreeing = self._agreeing(seen, applied)
         rejected = [f"{o.name}: {o.reason}" for o in observations if not o.usable]
-        for observation in (o for o in observations if o.usable):
-            if self._conflicts(observation):
-                self._outliers += 1
-                gap = observation.log_scale - self.log_scale
-                rejected.append(f"{observation.name}: {np.expm1(gap):+.0%} away from the estimate")
-                if self._outliers < self.config.conflicts_before_restart:
-                    continue
-                # It keeps saying so: the estimate is what is wrong.
-                self.variance = float("inf")
-            self._outliers = 0
-            self._fuse(observation)
-            used.append(observation.name)
+        rejected += [self._contradiction(o, applied) for o in seen if o not in agreeing]
+        denied = self._denied(seen, agreeing)
+        for observation in seen:
+            if observation in agreeing:
+                self._fuse(observation, applied)
+                self._contradictions[observation.name] = 0
+                self._last_use[observation.name] = self._window
+            else:
+                self._contradictions[observation.name] += 1
+        self._history.append(_Belief(self._mean.copy(), self._covariance.copy(), self._entered))
+        self._entered = 0.0
         self.rejected = tuple(rejected)
-        if used:
-            self.observers = tuple(used)
-        self._settle(present=bool(observations), seen=bool(used))
+        if agreeing:
+            self.observers = tuple(o.name for o in agreeing)
+        self._settle(present=bool(observations), used=bool(agreeing), denied=denied)
 
-    def rebase(self, log_factor: float) -> None:
-        """World units were multiplied by exp(log_factor)."""
-        self.log_scale -= log_factor
+    def smoothed(self) -> Array:
+        """Log-scales of the remembered windows, the newest last, given all that is known now. float64 [n]."""
+        if not self._history:
+            return np.zeros(0)
+        later = self._history[-1]
+        mean = later.mean
+        result = [mean[0]]
+        for belief in list(self._history)[-2::-1]:
+            size, known = len(mean), len(belief.mean)
+            covariance = np.diag(np.square([0.0, *self._systematic])[:size])
+            covariance[:known, :known] = belief.covariance
+            before = np.zeros(size)
+            before[:known] = belief.mean
+            predicted = covariance.copy()
+            predicted[0, 0] += later.entered
+            gain = np.linalg.lstsq(predicted, covariance, rcond=None)[0].T
+            mean = before + gain @ (mean - before)
+            result.append(mean[0])
+            later = belief
+        return np.array(result[::-1])
 
-    def estimate(self) -> ScaleEstimate:
-        """The published scale; its sigma includes the odometry's own scale error, which no window shows."""
-        sigma = float(np.hypot(np.sqrt(self.variance), self.config.odometry_sigma))
-        metric = self.state is ScaleState.METRIC
+    def estimate(self, applied: float = 0.0) -> ScaleEstimate:
+        """The published scale of a world to which `applied` has been applied."""
         return ScaleEstimate(
             state=self.state,
-            value=float(np.exp(self.log_scale)) if metric else 1.0,
-            sigma=sigma if np.isfinite(self.variance) else float("inf"),
+            value=float(np.exp(self.log_scale - applied)) if self.known else 1.0,
+            sigma=self.sigma,
             observers=self.observers,
             rejected=self.rejected,
             reason=self.reason,
         )
 
-    def _conflicts(self, observation: ScaleObservation) -> bool:
-        if not np.isfinite(self.variance):
-            return False
-        sigma = np.hypot(np.sqrt(self.variance), max(observation.sigma, self.config.drift_per_window))
-        return bool(abs(observation.log_scale - self.log_scale) > GATE * sigma)
+    # -- fusion --------------------------------------------------------------------------------
 
-    def _fuse(self, observation: ScaleObservation) -> None:
-        noise = observation.sigma**2
-        if not np.isfinite(self.variance):
-            self.log_scale, self.variance = observation.log_scale, noise
+    def _forget(self) -> None:
+        """Nothing is known of the scale; biases start anew too."""
+        self._mean: Array = np.zeros(1 + len(self._names))
+        self._covariance: Array = np.diag(np.square([UNKNOWN, *self._systematic]))
+        self._entered = 0.0
+        self._history: deque[_Belief] = deque(maxlen=REMEMBERED)
+
+    def _know(self, observation: ScaleObservation) -> None:
+        """Give a new observer its bias."""
+        if observation.name in self._names:
             return
-        gain = self.variance / (self.variance + noise)
-        self.log_scale += gain * (observation.log_scale - self.log_scale)
-        self.variance *= 1.0 - gain
+        self._names.append(observation.name)
+        self._systematic.append(observation.systematic)
+        size = len(self._mean) + 1
+        covariance = np.zeros((size, size))
+        covariance[:-1, :-1] = self._covariance
+        covariance[-1, -1] = observation.systematic**2
+        self._mean, self._covariance = np.append(self._mean, 0.0), covariance
 
-    def _settle(self, present: bool, seen: bool) -> None:
-        """relative -> metric below metric_sigma, back only above lost_sigma (hysteresis)."""
-        sigma = float(np.sqrt(self.variance))
-        limit = self.config.lost_sigma if self.state is ScaleState.METRIC else self.config.metric_sigma
-        if sigma <= limit:
-            self.state = ScaleState.METRIC
-            self.reason = "" if seen else "held from earlier windows"
+    def _row(self, observation: ScaleObservation) -> Array:
+        row = np.zeros(len(self._mean))
+        row[[0, 1 + self._names.index(observation.name)]] = 1.0
+        return row
+
+    def _innovation(self, observation: ScaleObservation, applied: float) -> tuple[float, float]:
+        """What the observation says beyond the estimate, and the deviation to be expected of that."""
+        row = self._row(observation)
+        noise = max(observation.sigma, 1e-6) ** 2
+        variance = float(row @ self._covariance @ row) + noise
+        return observation.log_scale + applied - float(row @ self._mean), float(np.sqrt(variance))
+
+    def _agreeing(self, seen: Sequence[ScaleObservation], applied: float) -> list[ScaleObservation]:
+        """Those that fit the estimate; while there is none, the heaviest group that fits together."""
+        if np.isfinite(self.sigma):
+            fitting = []
+            for observation in seen:
+                gap, deviation = self._innovation(observation, applied)
+                # A seam may slip further than the filter expects: that alone is no contradiction.
+                if abs(gap) <= GATE * max(deviation, self.config.drift_per_window):
+                    fitting.append(observation)
+            return fitting
+        groups = [[b for b in seen if _fit_together(a, b)] for a in seen]
+        return max(groups, key=lambda group: sum(_weight(o) for o in group), default=[])
+
+    def _fuse(self, observation: ScaleObservation, applied: float) -> None:
+        gap, deviation = self._innovation(observation, applied)
+        row = self._row(observation)
+        gain = self._covariance @ row / deviation**2
+        self._mean = self._mean + gain * gap
+        covariance = self._covariance - np.outer(gain, row @ self._covariance)
+        self._covariance = 0.5 * (covariance + covariance.T)
+
+    # -- agreement -----------------------------------------------------------------------------
+
+    def _contradiction(self, observation: ScaleObservation, applied: float) -> str:
+        gap, _ = self._innovation(observation, applied)
+        return f"{observation.name}: {np.expm1(gap):+.0%} away from the estimate"
+
+    def _behind(self, agreeing: Sequence[ScaleObservation], against: Sequence[str]) -> list[str]:
+        """Observers that confirm the estimate, now or a few windows ago, and do not deny it now."""
+        patience = self.config.conflicts_before_restart
+        recent = {name for name, used in self._last_use.items() if self._window - used <= patience}
+        return sorted((recent | {o.name for o in agreeing}) - set(against))
+
+    def _against(self, seen: Sequence[ScaleObservation], agreeing: Sequence[ScaleObservation]) -> list[str]:
+        """Observers that keep denying it and are about as certain as those that confirm it now."""
+        certainty = min((_deviation(o) for o in agreeing), default=float("inf"))
+        return [
+            o.name
+            for o in seen
+            if o not in agreeing
+            and self._contradictions[o.name] + 1 >= self.config.conflicts_before_restart
+            and _deviation(o) <= WEAKER * certainty
+        ]
+
+    def _denied(self, seen: Sequence[ScaleObservation], agreeing: Sequence[ScaleObservation]) -> str:
+        """Why the estimate is in doubt: as many keep denying it as confirm it. Empty when it is not."""
+        against = self._against(seen, agreeing)
+        behind = self._behind(agreeing, against)
+        if not behind or not against or len(against) < len(behind):
+            return ""
+        return (
+            f"{' and '.join(against)} keeps contradicting {' and '.join(behind)}; check units, extrinsics and "
+            "time offsets of these sensors"
+        )
+
+    def _settle(self, present: bool, used: bool, denied: str) -> None:
+        """relative -> metric below metric_sigma, back only above lost_sigma; a conflict ends after as many
+        quiet windows as it took to begin."""
+        limit = self.config.lost_sigma if self.known else self.config.metric_sigma
+        if denied:
+            self._conflict_until = self._window + self.config.conflicts_before_restart
+        if self.sigma <= limit:
+            in_conflict = self._window < self._conflict_until
+            self.state = ScaleState.CONFLICT if in_conflict else ScaleState.METRIC
+            if in_conflict:
+                self.reason = denied or "observers contradicted each other a moment ago"
+            else:
+                self.reason = "" if used else "held from earlier windows"
         elif present or self.state is not ScaleState.RELATIVE:
             self.state = ScaleState.UNOBSERVABLE
             self.observers = ()
             self.reason = "; ".join(self.rejected) or "the scale has not been seen for too long"
         else:
             self.reason = ScaleEstimate().reason
+
+
+def _deviation(observation: ScaleObservation) -> float:
+    return float(np.hypot(observation.sigma, observation.systematic))
+
+
+def _weight(observation: ScaleObservation) -> float:
+    return 1.0 / max(_deviation(observation), 1e-6) ** 2
+
+
+def _fit_together(a: ScaleObservation, b: ScaleObservation) -> bool:
+    return abs(a.log_scale - b.log_scale) <= GATE * float(np.hypot(_deviation(a), _deviation(b)))
