@@ -111,6 +111,14 @@ class SeamConfig:
 
 
 @dataclass(frozen=True)
+class InertialConfig:
+    force_bias: float = param(0.1, "accelerometer bias to expect before it is learnt, m/s^2, standard deviation", low=1e-4)
+    gyro_bias: float = param(0.02, "gyro bias to expect before it is learnt, rad/s, standard deviation", low=1e-5)
+    systematic: float = param(0.01, "scale error of the accelerometer itself, log standard deviation", low=0.0)
+    max_rotation_error_deg: float = param(3.0, "larger disagreement of gyro and images about a turn refuses the window", low=0.1)
+
+
+@dataclass(frozen=True)
 class ScaleConfig:
     min_travel_m: float = param(0.3, "odometry travel needed before scale counts as observed", low=0.0)
     min_pairs: int = param(6, "keyframe pairs needed for a scale", low=1)
@@ -121,6 +129,19 @@ class ScaleConfig:
     conflicts_before_restart: int = param(3, "windows in a row that must contradict the scale before it starts anew", low=1)
     settle_windows: int = param(4, "windows of a submap after which corrections no longer rescale all of its past", low=1)
     max_correction: float = param(0.02, "largest change of a window's log-scale per update once the world is metric", low=1e-4)
+    model_sigma: float = param(0.1, "new log-scale error per window of a model that speaks in metres", low=1e-3)
+    model_systematic: float = param(0.1, "constant log-scale error of a model that speaks in metres", low=0.0)
+    camera_height_m: float = param(0.0, "height of the camera's optical centre above level ground; 0 = not known", low=0.0)
+    camera_height_sigma: float = param(0.02, "error of that height as a share of it (load, tyres, slopes)", low=0.0)
+    inertial: InertialConfig = section(InertialConfig, "scale and gravity from the IMU")
+
+
+@dataclass(frozen=True)
+class LidarConfig:
+    min_range: float = param(0.5, "LiDAR returns nearer than this are the robot itself, metres", low=0.0)
+    max_range: float = param(100.0, "LiDAR returns beyond this are not used, metres", low=1.0)
+    voxel_size: float = param(0.0, "voxel of LiDAR odometry's map, metres; 0 = from the extent of the first scan", low=0.0)
+    threads: int = param(1, "CPU threads of LiDAR odometry; 0 = all cores", low=0)
 
 
 @dataclass(frozen=True)
@@ -142,11 +163,11 @@ class RosConfig:
     points_topic: str = param("", "LiDAR topic; empty = none")
     odometry_topic: str = param("", "odometry topic; empty = none")
     imu_topic: str = param("", "IMU topic; empty = none")
-    pose_source: str = param("odometry", "where metric poses come from", choices=("odometry", "tf", "none"))
+    pose_source: str = param("odometry", "where metric poses come from", choices=("odometry", "tf", "lidar", "none"))
     map_frame: str = param("map", "frame of the map")
     odom_frame: str = param("odom", "odometry frame, for pose_source tf and TF output")
     base_frame: str = param("base_link", "robot base frame")
-    publish_tf: bool = param(True, "publish map->odom, or map->camera without odometry")
+    publish_tf: bool = param(True, "publish map->odom, or map->robot where there is no odometry frame")
     tf_rate_hz: float = param(20.0, "rate at which map->odom is repeated with the newest pose's stamp; 0 = once a window", low=0.0, high=1000.0)
     require_metric: bool = param(False, "hold depth and clouds back until the scale is metric")
     map_rate_hz: float = param(0.5, "rate of the whole map", low=0.0)
@@ -166,5 +187,6 @@ class Config:
     model: ModelConfig = section(ModelConfig, "the spatial model")
     seam: SeamConfig = section(SeamConfig, "joining windows")
     scale: ScaleConfig = section(ScaleConfig, "metric scale")
+    lidar: LidarConfig = section(LidarConfig, "LiDAR scans and LiDAR odometry (ros.pose_source lidar)")
     map: MapConfig = section(MapConfig, "voxel map")
     ros: RosConfig = section(RosConfig, "topics, frames and rates of the ROS nodes")
