@@ -14,9 +14,8 @@ from spatial_fm_ros.core.models.depth_anything_3.nested import Nested
 from spatial_fm_ros.core.models.depth_anything_3.network import AnyView, Metric
 from spatial_fm_ros.core.models.depth_anything_3.outputs import Output
 from spatial_fm_ros.core.models.depth_anything_3.presets import PRESETS, NestedConfig, configuration
-from spatial_fm_ros.core.models.depth_anything_3.published import variant_of
 
-__all__ = ["PRESETS", "AnyView", "Metric", "Nested", "Output", "build", "variant_of"]
+__all__ = ["PRESETS", "AnyView", "Metric", "Nested", "Output", "build"]
 
 
 def build(config: Mapping[str, Any] | str) -> AnyView | Metric | Nested:

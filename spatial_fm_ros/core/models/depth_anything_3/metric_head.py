@@ -15,8 +15,6 @@ from spatial_fm_ros.core.models.vit.dpt import Reassemble, Scratch, resized
 
 #: Below this the sky channel says "not sky" when depth is filled or aligned.
 NON_SKY = 0.3
-#: From this on a pixel is reported as sky.
-SKY = 0.5
 #: With no more pixels than this on either side, sky is left alone.
 FEW_PIXELS = 10
 SKY_QUANTILE = 0.99
@@ -71,8 +69,3 @@ def metres(depth: Tensor, intrinsics: Tensor) -> Tensor:
     """The metric network's depth [..., H, W] in metres, for K [..., 3, 3] in pixels of the network's input."""
     focal = (intrinsics[..., 0, 0] + intrinsics[..., 1, 1]) / 2
     return depth * (focal / METRIC_FOCAL)[..., None, None]
-
-
-def is_sky(sky: Tensor) -> Tensor:
-    """bool, of the sky channel as the network returns it."""
-    return sky >= SKY

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from spatial_fm_ros.core.models.depth_anything_3.backbone import ViewTokens
 from spatial_fm_ros.core.models.depth_anything_3.metric_head import FEW_PIXELS, NON_SKY, SKY_QUANTILE, metres
 from spatial_fm_ros.core.models.depth_anything_3.network import AnyView, Metric
 from spatial_fm_ros.core.models.depth_anything_3.outputs import Output
@@ -49,6 +50,10 @@ class Nested(Published):
             "model.da3_metric.": ("da3_metric.", self.da3_metric, self.config.metric),
         }
 
+    def view_tokens(self, images: Tensor, aux_layers: Sequence[int] = ()) -> ViewTokens:
+        """The any-view network's work on single views, for `forward`'s `views`."""
+        return self.da3.view_tokens(images, aux_layers)
+
     def forward(
         self,
         images: Tensor,
@@ -59,6 +64,7 @@ class Nested(Published):
         rays: bool = True,
         use_ray_pose: bool = False,
         aux_layers: Sequence[int] = (),
+        views: ViewTokens | None = None,
         generator: torch.Generator | None = None,
     ) -> Output:
         """As AnyView, with depth and translations in metres; rays, pose_enc and aux stay the any-view network's.
@@ -73,6 +79,7 @@ class Nested(Published):
             rays=rays,
             use_ray_pose=use_ray_pose,
             aux_layers=aux_layers,
+            views=views,
             generator=generator,
         )
         metric = self.da3_metric(images)

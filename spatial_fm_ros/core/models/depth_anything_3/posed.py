@@ -74,8 +74,3 @@ def _most_inliers(target: Array, source: Array, threshold: float) -> Array | Non
         if best is None or score > best:
             best, chosen = score, inliers
     return chosen
-
-
-def moved_extrinsics(similarity: Sim3, camera_from_world: ArrayLike) -> Array:
-    """The cameras [S, 4, 4] taken through a similarity of their world, again as camera_from_world [S, 4, 4]."""
-    return invert_pose(similarity.apply_pose(invert_pose(camera_from_world)))

@@ -8,15 +8,16 @@ this module knows the names and shapes of the rest, so that loading stays strict
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from spatial_fm_ros.core.errors import ModelError
-from spatial_fm_ros.core.models.depth_anything_3.presets import PRESETS, NetworkConfig
+from spatial_fm_ros.core.models.depth_anything_3.presets import NetworkConfig
+from spatial_fm_ros.core.models.weights.identify import identify
 
-Shapes = Mapping[str, Sequence[int]]
+Shapes = Mapping[str, tuple[int, ...]]
 
 _RAY_STACK = re.compile(r"(head\.scratch\.output_conv[12]_aux)\.3\.(.+)")
 _SHARED_NORM = re.compile(r"head\.scratch\.output_conv2_aux\.3\.2\.(weight|bias)")
@@ -62,7 +63,7 @@ class Published(nn.Module):
         misshaped = [
             f"{name} is {list(shapes[name])}, expected {list(shape)}"
             for name, shape in known.items()
-            if name in shapes and tuple(shapes[name]) != shape
+            if name in shapes and shapes[name] != shape
         ]
         faults = [
             f"{len(items)} {what} ({', '.join(items[:_SHOWN])}{', ...' if len(items) > _SHOWN else ''})"
@@ -70,15 +71,11 @@ class Published(nn.Module):
             if items
         ]
         if faults:
-            looks = variant_of(shapes)
-            remedy = (
-                f"they look like the variant {looks}: build that one."
-                if looks
-                else "they look like no Depth Anything 3 checkpoint: give its published model.safetensors."
-            )
+            wanted = identify(layout.needed).note
             raise ModelError(
                 f"These weights do not fit this Depth Anything 3 network: of {len(layout.needed)} tensors "
-                f"{'; '.join(faults)}; {remedy}"
+                f"{'; '.join(faults)}. They look like {identify(shapes).note}, the network like {wanted}; "
+                "build the variant of the file, or give the file of the variant."
             )
         return layout.published
 
@@ -88,7 +85,7 @@ class Published(nn.Module):
         `assign` is for networks built on the meta device and for mapped files. Raises ModelError as
         `published_names` does; then nothing was changed.
         """
-        names = self.published_names({name: tensor.shape for name, tensor in state_dict.items()})
+        names = self.published_names({name: tuple(tensor.shape) for name, tensor in state_dict.items()})
         self.load_state_dict({own: state_dict[name] for own, name in names.items()}, strict=True, assign=assign)
 
 
@@ -124,20 +121,3 @@ def _gaussian_head(own: Mapping[str, tuple[int, ...]], config: NetworkConfig) ->
         shapes[f"gs_head.images_merger.{2 * layer}.weight"] = (after, before, 3, 3)
         shapes[f"gs_head.images_merger.{2 * layer}.bias"] = (after,)
     return shapes
-
-
-def variant_of(shapes: Shapes) -> str:
-    """The preset that a published file looks like, '' for none of them.
-
-    metric-large and mono-large are the same network; both are called metric-large here.
-    """
-    if any(name.startswith("model.da3_metric.") for name in shapes):
-        return "nested"
-    patches = shapes.get("model.backbone.pretrained.patch_embed.proj.weight")
-    if patches is None:
-        return ""
-    kind = "anyview" if any(name.startswith("model.cam_enc.") for name in shapes) else "metric"
-    for name, config in PRESETS.items():
-        if isinstance(config, NetworkConfig) and (config.embed_dim, config.kind) == (patches[0], kind):
-            return name
-    return ""
