@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, IntEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -238,13 +239,32 @@ class PosedKeyframe:
     odom_from_camera: Array | None = None
 
 
+class PointSource(IntEnum):
+    """What measured a point."""
+
+    IMAGES = 0  # depth of the model
+    LIDAR = 1
+
+
 @dataclass(frozen=True, eq=False)
 class PointCloud:
-    """points float32 [N, 3] world units, colors uint8 [N, 3] RGB, confidence float32 [N]."""
+    """points float32 [N, 3] world units, colors uint8 [N, 3] RGB, confidence float32 [N] in [0, 1].
+
+    normals float32 [N, 3], of unit length towards the viewer, 0 where unknown; source uint8 [N] of
+    PointSource. Left out, these are unknown and IMAGES.
+    """
 
     points: NDArray[np.float32]
     colors: Image
     confidence: NDArray[np.float32]
+    normals: NDArray[np.float32] = None  # type: ignore[assignment]  # filled below
+    source: NDArray[np.uint8] = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.normals is None:
+            object.__setattr__(self, "normals", np.zeros((len(self.points), 3), np.float32))
+        if self.source is None:
+            object.__setattr__(self, "source", np.full(len(self.points), PointSource.IMAGES, np.uint8))
 
     @staticmethod
     def empty() -> PointCloud:
@@ -259,6 +279,14 @@ class PointCloud:
             np.concatenate([c.points for c in clouds]),
             np.concatenate([c.colors for c in clouds]),
             np.concatenate([c.confidence for c in clouds]),
+            np.concatenate([c.normals for c in clouds]),
+            np.concatenate([c.source for c in clouds]),
+        )
+
+    def __getitem__(self, index: Any) -> PointCloud:
+        """Some of its points, by a mask or by indices."""
+        return PointCloud(
+            self.points[index], self.colors[index], self.confidence[index], self.normals[index], self.source[index]
         )
 
     def __len__(self) -> int:

@@ -62,4 +62,4 @@ def _some(cloud: PointCloud) -> PointCloud:
     if len(cloud) <= MAP_POINTS:
         return cloud
     index = np.random.default_rng(0).choice(len(cloud), MAP_POINTS, replace=False)
-    return PointCloud(cloud.points[index], cloud.colors[index], cloud.confidence[index])
+    return cloud[index]

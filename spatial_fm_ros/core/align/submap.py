@@ -55,9 +55,8 @@ class Submap:
 
     def add_points(self, points: PointCloud, viewpoint: Array) -> None:
         """Points and viewpoint of the newest keyframe, in the world."""
-        local = points.points.astype(np.float64) - self.origin
-        anchor = len(self.ids) - 1
-        self.voxels.insert(local, points.colors, points.confidence, viewpoint - self.origin, anchor)
+        local = replace(points, points=(points.points - self.origin).astype(np.float32))
+        self.voxels.insert(local, viewpoint - self.origin, anchor=len(self.ids) - 1)
 
     def rescale(self, log_factor: float) -> None:
         """Multiply everything by exp(log_factor) about the origin."""
@@ -97,9 +96,7 @@ class Submap:
     def cloud(self) -> PointCloud:
         """Voxels in the world."""
         local = self.voxels.cloud()
-        return PointCloud(
-            (local.points + self.origin).astype(np.float32), local.colors, local.confidence
-        )
+        return replace(local, points=(local.points + self.origin).astype(np.float32))
 
     def trajectory(self) -> Trajectory:
         poses = np.stack(self.poses) if self.poses else np.zeros((0, 4, 4))

@@ -54,6 +54,17 @@ class VoxelIndex:
             self._insert(known)
         return self._insert(keys)
 
+    def find(self, keys: Keys) -> Rows:
+        """Rows [N] of keys [N] >= 0, repeated ones too; -1 for those not known. Nothing is added."""
+        slots = ((keys.view(np.uint64) * GOLDEN) >> self._shift).view(np.int64)
+        searching = np.arange(len(keys))
+        while len(searching):
+            at = self._keys[slots[searching]]
+            searching = searching[(at != keys[searching]) & (at != EMPTY)]
+            slots[searching] = (slots[searching] + 1) & self._mask
+        found = self._keys[slots] == keys
+        return np.where(found, self._rows[slots], -1).astype(np.int64)
+
     def keys(self) -> Keys:
         """All keys, by row."""
         occupied = self._keys != EMPTY

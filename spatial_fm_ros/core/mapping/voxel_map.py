@@ -19,8 +19,9 @@ MIN_WEIGHT = 1e-3
 #: A full map is thinned to this share of its bound, so that the next insert need not thin again.
 THINNED_SHARE = 0.9
 #: Columns of the voxel table.
-X, COLOR, CONFIDENCE, COUNT, ANCHOR = slice(0, 3), slice(3, 6), 6, 7, 8
-COLUMNS = 9
+X, COLOR, NORMAL, CONFIDENCE, COUNT, ANCHOR, SOURCE = slice(0, 3), slice(3, 6), slice(6, 9), 9, 10, 11, 12
+MEANS = slice(0, 9)
+COLUMNS = 13
 
 Table = NDArray[np.float32]
 
@@ -28,11 +29,11 @@ Table = NDArray[np.float32]
 class VoxelMap:
     """Voxels of edge `voxel_size`, aligned with the origin. Thread-safe.
 
-    Each voxel keeps the mean position and colour of the points that fell into it, weighted by their
+    Each voxel keeps the mean position, colour and normal of the points that fell into it, weighted by their
     confidence, and its own confidence: the plain mean of theirs. Since prediction confidence is the
     chance of a right depth, so is the voxel's; repeated looks at the same surface do not raise it,
     for their errors are not independent. Its anchor is the newest keyframe that saw it (numbered by the
-    caller): it goes along when that keyframe moves. Memory: 36 to 72 bytes a voxel and 20 to 40 of index.
+    caller): it goes along when that keyframe moves. Memory: 52 to 104 bytes a voxel and 20 to 40 of index.
 
     `refused` counts points with NaN or infinite values or out of range, `evicted` voxels that made
     room, `forgotten` voxels left behind.
@@ -48,40 +49,44 @@ class VoxelMap:
     def __len__(self) -> int:
         return len(self._index)
 
-    def insert(
-        self, points: ArrayLike, colors: ArrayLike, confidence: ArrayLike, viewpoint: ArrayLike, anchor: int = 0
-    ) -> int:
-        """Add points [N, 3] in world units with RGB colors uint8 [N, 3] and confidence [N] in [0, 1].
+    def insert(self, cloud: PointCloud, viewpoint: ArrayLike, anchor: int = 0) -> int:
+        """Add points in world units.
 
         `viewpoint` [3] is where they were seen from; when the map is full, voxels far from it leave
         first. `anchor` < 2^24 numbers the keyframe. Returns the number of voxels that were empty before.
-        Raises InputError when the arrays do not fit together.
+        Raises InputError when the arrays of the cloud do not fit together.
         """
-        xyz = np.asarray(points)
-        rgb, conf = np.asarray(colors), np.asarray(confidence)
-        n = len(xyz)
-        if xyz.shape != (n, 3) or rgb.shape != (n, 3) or conf.shape != (n,):
+        n = len(cloud.points)
+        shapes = [a.shape for a in (cloud.points, cloud.colors, cloud.normals, cloud.confidence, cloud.source)]
+        if shapes != [(n, 3), (n, 3), (n, 3), (n,), (n,)]:
             raise InputError(
-                f"A map takes points [N, 3], colors [N, 3] and confidence [N], got {xyz.shape}, {rgb.shape} "
-                f"and {conf.shape}."
+                f"A map takes points, colors and normals [N, 3], confidence and source [N], got shapes {shapes}."
             )
         limit = (AXIS_LIMIT - 1) * self.config.voxel_size
         with np.errstate(invalid="ignore"):
-            usable = (np.abs(xyz) < limit).all(axis=1) & np.isfinite(conf)
+            usable = (np.abs(cloud.points) < limit).all(axis=1) & np.isfinite(cloud.confidence)
         with self._lock:
             if not usable.all():
                 self.refused += n - int(usable.sum())
-                xyz, rgb, conf = xyz[usable], rgb[usable], conf[usable]
-            observed = np.empty((len(xyz), COLUMNS), np.float32)
-            observed[:, X], observed[:, COLOR] = xyz, rgb
-            observed[:, CONFIDENCE], observed[:, COUNT] = np.clip(conf, 0.0, 1.0), 1.0
-            observed[:, ANCHOR] = anchor
+                cloud = cloud[usable]
+            observed = np.empty((len(cloud), COLUMNS), np.float32)
+            observed[:, X], observed[:, COLOR], observed[:, NORMAL] = cloud.points, cloud.colors, cloud.normals
+            observed[:, CONFIDENCE], observed[:, COUNT] = np.clip(cloud.confidence, 0.0, 1.0), 1.0
+            observed[:, ANCHOR], observed[:, SOURCE] = anchor, cloud.source
             before = len(self._index)
             self._merge(observed)
             new = len(self._index) - before
             if len(self._index) > self.config.max_voxels:
                 self._thin(np.asarray(viewpoint, dtype=np.float32))
             return new
+
+    def colors_at(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The map's colour float32 [N, 3] where points [N, 3] fall into known voxels, NaN elsewhere."""
+        with self._lock:
+            rows = self._index.find(self._keys(points))
+            colors = np.full((len(points), 3), np.nan, np.float32)
+            colors[rows >= 0] = self._table[rows[rows >= 0], COLOR]
+            return colors
 
     def rescale(self, factor: float) -> None:
         """Multiply all positions by `factor` about the origin; voxels keep their size, so some may join."""
@@ -124,10 +129,14 @@ class VoxelMap:
         """A snapshot: one point a voxel, in the order the voxels came."""
         with self._lock:
             table = self._table[: len(self._index)]
+            normals = table[:, NORMAL]
+            length = np.sqrt(np.einsum("ij,ij->i", normals, normals))[:, None]
             return PointCloud(
                 points=table[:, X].copy(),
                 colors=np.clip(np.rint(table[:, COLOR]), 0, 255).astype(np.uint8),
                 confidence=table[:, CONFIDENCE].copy(),
+                normals=normals / np.where(length > 0, length, 1.0),
+                source=table[:, SOURCE].astype(np.uint8),
             )
 
     def clear(self) -> None:
@@ -140,30 +149,35 @@ class VoxelMap:
         return pack(np.floor(positions.astype(np.float64) / self.config.voxel_size).astype(np.int64))
 
     def _merge(self, observed: Table) -> None:
-        """Fold rows of (position, colour, mean confidence, count), many to a voxel, into the table."""
+        """Fold rows of observations, many to a voxel, into the table. In a voxel that LiDAR has seen, only
+        LiDAR counts: its ranges are better than depth from images."""
         keys, voxel = np.unique(self._keys(observed[:, X]), return_inverse=True)
         n = len(keys)
-        count = observed[:, COUNT]
-        weight = count * np.maximum(observed[:, CONFIDENCE], MIN_WEIGHT)
-        weights, counts = np.bincount(voxel, weight, n), np.bincount(voxel, count, n)
-        sums = [np.bincount(voxel, weight * observed[:, column], n) for column in range(6)]
-        sum_confidence = np.bincount(voxel, count * observed[:, CONFIDENCE], n)
-
         known = len(self._index)
         rows = self._index.rows(keys)
         self._reserve(len(self._index))
         self._table[known : len(self._index)] = 0.0
-        table = self._table
-        old = table[rows].astype(np.float64)
-        old_count = np.minimum(old[:, COUNT], MAX_COUNT)
+        old = self._table[rows].astype(np.float64)
+        source, anchor = old[:, SOURCE].copy(), old[:, ANCHOR].copy()
+        np.maximum.at(source, voxel, observed[:, SOURCE])
+        np.maximum.at(anchor, voxel, observed[:, ANCHOR])
+
+        count = observed[:, COUNT] * (observed[:, SOURCE] == source[voxel])
+        weight = count * np.maximum(observed[:, CONFIDENCE], MIN_WEIGHT)
+        weights, counts = np.bincount(voxel, weight, n), np.bincount(voxel, count, n)
+        sums = [np.bincount(voxel, weight * observed[:, column], n) for column in range(MEANS.stop)]
+        sum_confidence = np.bincount(voxel, count * observed[:, CONFIDENCE], n)
+
+        old_count = np.minimum(old[:, COUNT], MAX_COUNT) * (old[:, SOURCE] == source)
         old_weight = old_count * np.maximum(old[:, CONFIDENCE], MIN_WEIGHT)
         merged = np.empty_like(old)
-        merged[:, :6] = (old_weight[:, None] * old[:, :6] + np.stack(sums, axis=1)) / (old_weight + weights)[:, None]
+        merged[:, MEANS] = (old_weight[:, None] * old[:, MEANS] + np.stack(sums, axis=1)) / (old_weight + weights)[
+            :, None
+        ]
         merged[:, CONFIDENCE] = (old_count * old[:, CONFIDENCE] + sum_confidence) / (old_count + counts)
         merged[:, COUNT] = np.minimum(old_count + counts, MAX_COUNT)
-        np.maximum.at(old[:, ANCHOR], voxel, observed[:, ANCHOR])
-        merged[:, ANCHOR] = old[:, ANCHOR]
-        table[rows] = merged
+        merged[:, ANCHOR], merged[:, SOURCE] = anchor, source
+        self._table[rows] = merged
 
     def _reserve(self, rows: int) -> None:
         if rows > len(self._table):
