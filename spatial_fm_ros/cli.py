@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spatial_fm_ros.commands import evaluate
+from spatial_fm_ros.commands import evaluate, weights
 from spatial_fm_ros.commands.console import DEBUG_VARIABLE, INTERRUPTED, NOTHING_MAPPED, in_sentences, out, warn
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ app = typer.Typer(
     help="Metric coloured maps from camera recordings, with spatial foundation models.",
 )
 app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(weights.app, name="weights")
 
 
 def _print_version(wanted: bool) -> None:

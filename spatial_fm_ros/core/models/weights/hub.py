@@ -20,6 +20,7 @@ from huggingface_hub.errors import (
 from spatial_fm_ros.core.errors import ModelError, OutputError
 from spatial_fm_ros.core.models.weights.choice import ENDINGS, NAMES, choose, weight_files
 from spatial_fm_ros.core.models.weights.download import cache_folder, fetch
+from spatial_fm_ros.core.models.weights.reporting import note
 
 HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+?)(/(?P<file>[\w./-]+))?(@(?P<revision>[\w./-]+))?")
 
@@ -69,12 +70,17 @@ def get(hub_id: HubId, refresh: bool = False) -> Path:
     A robot thus starts without network and with the weights it had yesterday. Raises ModelError with the reason and
     how to get the file by hand.
     """
-    if not refresh and (found := cached(hub_id)) is not None:
+    found = cached(hub_id)
+    if found is not None and not refresh:
         return found
     try:
         return _download(hub_id)
     except _FAILURES as error:
-        raise ModelError(f"{_reason(hub_id, error)} {_by_hand(hub_id)}") from error
+        if found is not None:
+            note(f"{_reason(hub_id, error)} The cache has a copy, which is used.")
+            return found
+        by_hand = "" if isinstance(error, RepositoryNotFoundError | RevisionNotFoundError) else _by_hand(hub_id)
+        raise ModelError(f"{_reason(hub_id, error)} {by_hand}model:=geometric needs no weights.") from error
 
 
 def _download(hub_id: HubId) -> Path:
@@ -118,14 +124,9 @@ def _reason(hub_id: HubId, error: BaseException) -> str:
         return f"The hub {hub} answered {error.response.status_code} when asked for {name}."
     if isinstance(error, OutputError):
         return f"The weights {name} cannot be stored: {str(error).rstrip('.')}. HF_HOME chooses another place."
-    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
-        return (
-            f"The weights {name} cannot be stored: no right to write {error.filename or constants.HF_HUB_CACHE}. "
-            "HF_HOME chooses another place."
-        )
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        full = constants.HF_HUB_CACHE
-        return f"The weights {name} cannot be stored: no space left in {full}. HF_HOME chooses another place."
+    if isinstance(error, OSError) and (error.filename or error.errno in (errno.ENOSPC, errno.EDQUOT)):
+        place = error.filename or constants.HF_HUB_CACHE
+        return f"The weights {name} cannot be stored in {place}: {error.strerror}. HF_HOME chooses another place."
     detail = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
     return (
         f"The weights {name} could not be downloaded from {hub}: {detail}. What has arrived is kept for the next try."
@@ -134,4 +135,4 @@ def _reason(hub_id: HubId, error: BaseException) -> str:
 
 def _by_hand(hub_id: HubId) -> str:
     address = f"{constants.ENDPOINT}/{hub_id.repo}/resolve/{hub_id.revision}/{hub_id.file or NAMES[0]}"
-    return f"By hand: download {address} elsewhere and set checkpoint:=FILE. model:=geometric needs no weights."
+    return f"By hand: download {address} elsewhere and set checkpoint:=FILE. "

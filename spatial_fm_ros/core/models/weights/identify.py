@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+from spatial_fm_ros.core.errors import ModelError
 from spatial_fm_ros.core.models.weights.licences import DEPTH_ANYTHING_3, VGGT
 
 Shape = tuple[int, ...]
@@ -29,11 +31,16 @@ _FOREIGN: tuple[tuple[str, str], ...] = (
 
 @dataclass(frozen=True)
 class Architecture:
-    """`model` as in model.name, empty for a foreign file; `variant` as in its presets, empty for other sizes."""
+    """`model` as in model.name, empty for a foreign file; `variant` as in its presets, empty for other sizes.
+
+    `heads` are those of a VGGT that the file holds, as vggt.build names them; empty for other models.
+    """
 
     model: str
     variant: str
     note: str  # in words, to stand after "it is" or "it looks like"
+    heads: tuple[str, ...] = ()
+    heads: tuple[str, ...] = ()
 
 
 def identify(shapes: Mapping[str, Shape]) -> Architecture:
@@ -56,16 +63,28 @@ def identify(shapes: Mapping[str, Shape]) -> Architecture:
     return Architecture("", "", f"a network this package does not know (its tensors begin with {first})")
 
 
+def expect(model: str, shapes: Mapping[str, Shape], path: Path) -> Architecture:
+    """The architecture of a checkpoint for `model` (as in model.name). Raises ModelError for one of another model."""
+    found = identify(shapes)
+    if found.model == model:
+        return found
+    remedy = (
+        f"use model:={found.model}, or give a checkpoint of {model}."
+        if found.model
+        else f"give a checkpoint of {model}: spatial-fm weights list names them."
+    )
+    raise ModelError(f"{path} is {found.note}, but model:={model} was asked for: {remedy}")
+
+
 def _vggt(shapes: Mapping[str, Shape]) -> Architecture:
     width = shapes["aggregator.camera_token"][-1]
     pairs = len({key.split(".")[2] for key in shapes if key.startswith("aggregator.frame_blocks.")})
-    heads = [
-        head for head in ("camera", "depth", "point", "track") if any(k.startswith(f"{head}_head.") for k in shapes)
-    ]
+    heads = tuple(h for h in ("camera", "depth", "point", "track") if any(k.startswith(f"{h}_head.") for k in shapes))
     without = "" if len(heads) == 4 else f" with the heads {', '.join(heads)} only" if heads else " without heads"
     if (width, pairs) == (1024, 24):
-        return Architecture(VGGT, "1B", f"a VGGT-1B checkpoint{without}")
-    return Architecture(VGGT, "", f"a VGGT checkpoint of another size (width {width}, {pairs} block pairs){without}")
+        return Architecture(VGGT, "1B", f"a VGGT-1B checkpoint{without}", heads)
+    other = f"a VGGT checkpoint of another size (width {width}, {pairs} block pairs){without}"
+    return Architecture(VGGT, "", other, heads)
 
 
 def _da3(shapes: Mapping[str, Shape], prefix: str, width: int) -> Architecture:

@@ -65,6 +65,14 @@ PUBLISHED: tuple[Published, ...] = (
 #: The checkpoint of a model when none is named. VGGT-1B is the only one of VGGT that everybody can download; its
 #: licence is said at every load. DA3-BASE is the largest any-view model that may be used for anything.
 DEFAULT = {VGGT: "facebook/VGGT-1B", DEPTH_ANYTHING_3: "depth-anything/DA3-BASE"}
+#: What to take instead where commercial use has to be allowed.
+COMMERCIAL = {VGGT: "facebook/VGGT-1B-Commercial", DEPTH_ANYTHING_3: "depth-anything/DA3-BASE"}
+
+
+def said(known: Published) -> str:
+    """A checkpoint's licence in a sentence, and where commercial use is not allowed, a checkpoint where it is."""
+    other = "" if known.licence.commercial else f"; {COMMERCIAL[known.model]} allows it"
+    return f"weights {known.id}: {known.licence.sentence}{other}"
 
 
 def published(hub_id: str) -> Published | None:

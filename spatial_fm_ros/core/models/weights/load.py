@@ -33,13 +33,13 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], device: torch.device 
     The module may be on the meta device; nothing is ever allocated twice. Parameters that are to stay as the file has
     them (on the CPU, in its dtype) are the mapped pages themselves; the others are converted one at a time, and the
     pages they came from are given back. A network with a layout of its own on the hub loads through its
-    `load_published(tensors, assign=True)`. Raises ModelError that names keys and says what the file looks like.
+    `load_published` and `published_names`. Raises ModelError that names keys and says what the file looks like.
     """
+    check(module, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
     own = getattr(module, "load_published", None)
     if own is not None:
-        own(dict(tensors), assign=True)
+        own(tensors, assign=True)
     else:
-        check(module, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
         module.load_state_dict(dict(tensors), strict=True, assign=True)
     place(module, torch.device(device), dtype_of)
     return loaded(module, random=False)
@@ -64,7 +64,11 @@ def loaded(module: nn.Module, random: bool) -> Loaded:
 
 
 def check(module: nn.Module, shapes: Mapping[str, Shape]) -> None:
-    """Raises ModelError unless keys and shapes are exactly those of the module."""
+    """Raises ModelError unless keys and shapes are exactly those that `fill` needs for this module."""
+    own = getattr(module, "published_names", None)
+    if own is not None:
+        own(shapes)
+        return
     wanted: dict[str, Shape] = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     missing = [name for name in wanted if name not in shapes]
     unexpected = [name for name in shapes if name not in wanted]

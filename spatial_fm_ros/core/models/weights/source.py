@@ -9,7 +9,7 @@ from spatial_fm_ros.core.errors import ModelError
 from spatial_fm_ros.core.models.weights import checksum
 from spatial_fm_ros.core.models.weights.choice import NAMES, choose, weight_files
 from spatial_fm_ros.core.models.weights.hub import HubId, get
-from spatial_fm_ros.core.models.weights.licences import DEFAULT, Licence, published
+from spatial_fm_ros.core.models.weights.licences import DEFAULT, Licence, published, said
 from spatial_fm_ros.core.models.weights.reporting import note
 
 
@@ -51,7 +51,7 @@ def resolve(source: str, model: str, sha256: str = "", refresh: bool = False) ->
         checksum.verify(file, sha256)
     licence = known.licence if known else None
     if known:
-        note(f"weights {known.id}: {known.licence.sentence}")
+        note(said(known))
     return CheckpointFile(file, asked, licence)
 
 
