@@ -38,6 +38,7 @@ setup(
         "rich>=13",
         "typer>=0.12",
         "matplotlib>=3.6",
+        "pillow>=9",
     ],
     entry_points={"console_scripts": ["spatial-fm = spatial_fm_ros.cli:main"]},
     zip_safe=False,

@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from spatial_fm_ros.core.geometry.cameras import pixel_grid
+from spatial_fm_ros.core.models.vggt import geometry
 from spatial_fm_ros.core.models.vit import pose_encoding
 
 DATA = Path(__file__).parent / "data" / "vggt"
@@ -58,6 +60,47 @@ def test_a_field_of_view_of_zero_has_an_infinite_or_a_bounded_focal_length():
 
 def test_inverse_pose(cameras):
     close(pose_encoding.inverse_pose(cameras["unproj_extrinsic"]), cameras["se3_inverse"])
+
+
+def test_points_from_depth(cameras):
+    depth, pose, K = (cameras[f"unproj_{name}"].numpy() for name in ("depth", "extrinsic", "intrinsic"))
+    points = geometry.world_points_from_depth(depth[..., 0], pose, K)
+    expected = cameras["unproj_world_points"].numpy()
+    assert points.dtype == expected.dtype == np.float64
+    np.testing.assert_allclose(points, expected, atol=3e-7)
+    np.testing.assert_array_equal(geometry.seen(depth[1, ..., 0]), cameras["unproj_mask_f1"].numpy())
+    assert not geometry.seen(np.full(3, np.nan)).any()
+
+
+@pytest.mark.parametrize("case", ["tiny_a_s2_56x84", "tiny_b_b2s2_84x56", "tiny_b_s5_70x70"])
+def test_points_from_predicted_depth(case):
+    """The fixtures thin dense results to every third row and column, so the camera follows."""
+    with np.load(DATA / f"vggt_{case}.npz") as file:
+        for scene in range(len(file["depth"])):
+            K = file["intrinsic"][scene].copy()
+            K[:, :2] /= 3
+            points = geometry.world_points_from_depth(file["depth"][scene, ..., 0], file["extrinsic"][scene], K)
+            expected = file["world_points_from_depth"][scene]
+            assert np.abs(points - expected).max() <= 2e-5 * np.abs(expected).max()
+
+
+def test_projection(cameras):
+    points, pose, K = (cameras[name].numpy() for name in ("project_points", "unproj_extrinsic", "unproj_intrinsic"))
+    pixels, local = geometry.project_points(points, pose, K)
+    np.testing.assert_allclose(pixels, cameras["project_pixels"].numpy(), atol=2e-5)
+    np.testing.assert_allclose(local, cameras["project_cam"].numpy().transpose(0, 2, 1), atol=2e-6)
+    centre, _ = geometry.project_points(np.zeros((1, 3)), np.eye(4)[None], np.eye(3)[None])
+    assert (centre == 0).all()
+
+
+def test_projection_undoes_points_from_depth(cameras):
+    pose, K = cameras["unproj_extrinsic"].numpy(), cameras["unproj_intrinsic"].numpy()
+    depth = np.random.default_rng(4).uniform(1, 5, (3, 6, 9))
+    points = geometry.world_points_from_depth(depth, pose, K)
+    for view in range(3):
+        pixels, local = geometry.project_points(points[view].reshape(-1, 3), pose, K)
+        np.testing.assert_allclose(pixels[view], pixel_grid(9, 6).reshape(-1, 2), atol=1e-5)
+        np.testing.assert_allclose(local[view, :, 2], depth[view].ravel(), atol=1e-5)
 
 
 finite = st.floats(-1, 1)

@@ -4,6 +4,6 @@ Plain PyTorch that can be trained and loads the published checkpoints; the oracl
 """
 
 from spatial_fm_ros.core.models.vggt.config import VggtConfig
-from spatial_fm_ros.core.models.vggt.network import HEADS, Vggt, VggtOutput, build, without_absent_heads
+from spatial_fm_ros.core.models.vggt.network import HEADS, Vggt, VggtOutput, build
 
-__all__ = ["HEADS", "Vggt", "VggtConfig", "VggtOutput", "build", "without_absent_heads"]
+__all__ = ["HEADS", "Vggt", "VggtConfig", "VggtOutput", "build"]

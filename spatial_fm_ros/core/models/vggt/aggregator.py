@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from spatial_fm_ros.core.models.vggt.config import VggtConfig
 from spatial_fm_ros.core.models.vit.block import Block
-from spatial_fm_ros.core.models.vit.dino import DinoV2
+from spatial_fm_ros.core.models.vit.dino import TOKEN_SIGMA, DinoV2
 from spatial_fm_ros.core.models.vit.positions import grid_positions
 from spatial_fm_ros.core.models.vit.rope import rope_table
 
@@ -33,8 +33,8 @@ class Aggregator(nn.Module):
         #: Tokens of a frame before its patches: the camera's and the registers.
         self.specials = 1 + registers
         # Index 0 of dimension 1 is for the first frame of a scene, index 1 for all others.
-        self.camera_token = nn.Parameter(0.02 * torch.randn(1, 2, 1, dim))
-        self.register_token = nn.Parameter(0.02 * torch.randn(1, 2, registers, dim))
+        self.camera_token = nn.Parameter(TOKEN_SIGMA * torch.randn(1, 2, 1, dim))
+        self.register_token = nn.Parameter(TOKEN_SIGMA * torch.randn(1, 2, registers, dim))
         self.patch_embed = DinoV2(
             config.img_size,
             config.patch_size,

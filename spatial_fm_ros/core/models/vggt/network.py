@@ -15,6 +15,7 @@ from spatial_fm_ros.core.models.vggt.camera_head import CameraHead
 from spatial_fm_ros.core.models.vggt.config import VggtConfig
 from spatial_fm_ros.core.models.vggt.dense_head import DenseHead, in_chunks, signed_expm1
 from spatial_fm_ros.core.models.vggt.track_head import TrackHead
+from spatial_fm_ros.core.models.weights.load import check
 
 HEADS = ("camera", "depth", "point", "track")
 #: Frames a dense head works on at a time.
@@ -99,6 +100,8 @@ class Vggt(nn.Module):
                 f"Images of {width}x{height} have patch tokens [B, S, {grid[0] * grid[1]}, C], got "
                 f"{list(patch_tokens.shape)}; pass what `embed` gave for images of this size."
             )
+        if frames_per_chunk < 1:
+            raise InputError(f"VGGT's dense heads need chunks of at least 1 frame, got {frames_per_chunk}.")
         if query_points is None or "track" not in running:
             running -= {"track"}
         else:
@@ -123,6 +126,25 @@ class Vggt(nn.Module):
                 output.track, output.track_iterations = tracks.iterations[-1], tracks.iterations
                 output.vis, output.conf = tracks.visible, tracks.confidence
         return output
+
+    def load_published(self, state: Mapping[str, Tensor], assign: bool = False) -> None:
+        """Strictly load a checkpoint, less the tensors of heads this network was built without.
+
+        Exactly the names that an absent head would have may be there or not. assign: take the tensors themselves, as
+        a network on the meta device needs. Raises ModelError that names what is missing or foreign.
+        """
+        absent = self._names_of_absent_heads()
+        kept = {name: tensor for name, tensor in state.items() if name not in absent}
+        check(self, {name: tuple(tensor.shape) for name, tensor in kept.items()})
+        self.load_state_dict(kept, strict=True, assign=assign)
+
+    def _names_of_absent_heads(self) -> set[str]:
+        absent = set(HEADS) - self.heads
+        if not absent:
+            return set()
+        with torch.device("meta"):
+            other = Vggt(self.config, absent)
+        return {name for name in other.state_dict() if not name.startswith("aggregator.")}
 
     def _checked(self, images: Tensor) -> Tensor:
         """The images as [B, S, 3, H, W], floating like the weights."""
@@ -151,19 +173,6 @@ def build(config: Mapping[str, Any] | None = None, heads: Collection[str] = HEAD
     Raises ConfigError for unknown settings and ModelError for unknown heads.
     """
     return Vggt(VggtConfig.read(config), heads)
-
-
-def without_absent_heads(state: Mapping[str, Any], model: Vggt) -> dict[str, Any]:
-    """A checkpoint's entries less those of heads that `model` was built without.
-
-    Exactly the names such a head would have are left out; everything else stays for the strict loading that
-    follows to judge.
-    """
-    absent = set(HEADS) - model.heads
-    with torch.device("meta"):
-        whole = Vggt(model.config, absent).state_dict() if absent else {}
-    foreign = {name for name in whole if not name.startswith("aggregator.")}
-    return {name: value for name, value in state.items() if name not in foreign}
 
 
 def _known_heads(heads: Collection[str], available: Collection[str]) -> frozenset[str]:

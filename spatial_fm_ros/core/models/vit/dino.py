@@ -10,6 +10,8 @@ from spatial_fm_ros.core.models.vit.positions import resized_position_embedding
 
 #: Epsilon of DINOv2's LayerNorms.
 EPS = 1e-6
+#: Of fresh tokens and positions; equal ones would stay equal in training.
+TOKEN_SIGMA = 0.02
 
 
 class DinoV2(nn.Module):
@@ -20,9 +22,9 @@ class DinoV2(nn.Module):
     ) -> None:
         super().__init__()
         self.patch = patch
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
-        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + (image_size // patch) ** 2, dim))
-        self.register_tokens = nn.Parameter(torch.zeros(1, registers, dim))
+        self.cls_token = nn.Parameter(TOKEN_SIGMA * torch.randn(1, 1, dim))
+        self.pos_embed = nn.Parameter(TOKEN_SIGMA * torch.randn(1, 1 + (image_size // patch) ** 2, dim))
+        self.register_tokens = nn.Parameter(TOKEN_SIGMA * torch.randn(1, registers, dim))
         self.mask_token = nn.Parameter(torch.zeros(1, dim))  # in the checkpoint; only training masks patches
         self.patch_embed = PatchEmbed(dim, patch)
         self.blocks = nn.ModuleList(Block(dim, heads, eps=EPS, mlp_ratio=mlp_ratio) for _ in range(depth))
