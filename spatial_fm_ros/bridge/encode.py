@@ -36,6 +36,15 @@ _POINT_FIELDS = [
     PointField(name="confidence", offset=16, datatype=PointField.FLOAT32, count=1),
 ]
 _POINT_TYPE = dtype_from_fields(_POINT_FIELDS)
+_MAP_FIELDS = [
+    *_POINT_FIELDS,
+    *(
+        PointField(name=f"normal_{axis}", offset=20 + 4 * i, datatype=PointField.FLOAT32, count=1)
+        for i, axis in enumerate("xyz")
+    ),
+    PointField(name="source", offset=32, datatype=PointField.UINT32, count=1),
+]
+_MAP_TYPE = dtype_from_fields(_MAP_FIELDS)
 _cv_bridge = CvBridge()
 
 
@@ -70,17 +79,24 @@ def encode_camera_info(camera: Camera, stamp_ns: int, frame_id: str) -> CameraIn
     )
 
 
-def encode_cloud(cloud: PointCloud, stamp_ns: int, frame_id: str) -> PointCloud2:
-    """PointCloud2 with x y z, rgb packed as PCL and RViz read it, and confidence; float32 each."""
-    record = np.empty((len(cloud), len(_POINT_FIELDS)), "<f4")
+def encode_cloud(cloud: PointCloud, stamp_ns: int, frame_id: str, detailed: bool = False) -> PointCloud2:
+    """PointCloud2 with x y z, rgb packed as PCL and RViz read it, and confidence; float32 each.
+
+    `detailed` adds the normal and the source (uint32 of PointSource).
+    """
+    fields, kind = (_MAP_FIELDS, _MAP_TYPE) if detailed else (_POINT_FIELDS, _POINT_TYPE)
+    record = np.empty((len(cloud), len(fields)), "<f4")
     if len(cloud):
         record[:, :3] = cloud.points
         record[:, 4] = cloud.confidence
         # The float's bits are 0x00RRGGBB: blue is its low byte, and no alpha, which could make it a NaN.
         bgra = cv2.cvtColor(np.ascontiguousarray(cloud.colors)[None], cv2.COLOR_RGB2BGRA)
         np.bitwise_and(bgra.view("<u4").reshape(-1), 0x00FFFFFF, out=record.view("<u4")[:, 3])
-    structured = record.view(_POINT_TYPE).reshape(-1)
-    message = create_cloud(header(stamp_ns, frame_id), _POINT_FIELDS, structured)
+        if detailed:
+            record[:, 5:8] = cloud.normals
+            record.view("<u4")[:, 8] = cloud.source
+    structured = record.view(kind).reshape(-1)
+    message = create_cloud(header(stamp_ns, frame_id), fields, structured)
     message.is_dense = True
     return message
 

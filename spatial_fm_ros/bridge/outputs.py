@@ -98,7 +98,7 @@ class Outputs:
             if version == self._map_sent:
                 return
             self._map_sent = version
-            self.map.publish(encode_cloud(self._pipeline.map_cloud(), self._newest_ns, config.map_frame))
+            self.map.publish(encode_cloud(self._pipeline.map_cloud(), self._newest_ns, config.map_frame, True))
 
     def forget(self) -> None:
         """The world starts anew."""

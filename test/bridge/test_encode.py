@@ -54,6 +54,23 @@ def test_cloud_is_what_sensor_msgs_py_reads(count: int) -> None:
     np.testing.assert_array_equal(colors.reshape(-1, 3), cloud.colors)
 
 
+def test_a_detailed_cloud_carries_normals_and_source() -> None:
+    rng = np.random.default_rng(0)
+    cloud = PointCloud(
+        rng.normal(size=(100, 3)).astype(np.float32),
+        rng.integers(0, 256, (100, 3)).astype(np.uint8),
+        rng.random(100).astype(np.float32),
+        rng.normal(size=(100, 3)).astype(np.float32),
+        rng.integers(0, 2, 100).astype(np.uint8),
+    )
+    points = point_cloud2.read_points(encode_cloud(cloud, 5, "map", detailed=True))
+    normals = np.stack([points[f"normal_{axis}"] for axis in "xyz"], axis=1)
+    np.testing.assert_array_equal(normals, cloud.normals)
+    np.testing.assert_array_equal(points["source"], cloud.source)
+    np.testing.assert_array_equal(points["x"], cloud.points[:, 0])
+    assert points["rgb"].tobytes() == point_cloud2.read_points(encode_cloud(cloud, 5, "map"))["rgb"].tobytes()
+
+
 def test_path_round_trip() -> None:
     poses = np.tile(np.eye(4), (5, 1, 1))
     poses[:, :3, :3] = Rotation.random(5, random_state=1).as_matrix()

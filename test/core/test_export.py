@@ -28,11 +28,13 @@ def cloud(n=1000, seed=0):
         rng.normal(0, 100, (n, 3)).astype(np.float32),
         rng.integers(0, 256, (n, 3), dtype=np.uint8),
         rng.uniform(0, 1, n).astype(np.float32),
+        rng.normal(0, 1, (n, 3)).astype(np.float32),
+        rng.integers(0, 2, n, dtype=np.uint8),
     )
 
 
 def same(a, b):
-    return all(np.array_equal(getattr(a, n), getattr(b, n)) for n in ("points", "colors", "confidence"))
+    return all(np.array_equal(getattr(a, n), getattr(b, n)) for n in ("points", "colors", "confidence", "normals", "source"))
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

@@ -1,4 +1,4 @@
-"""Coloured clouds as PLY and PCD files: binary, x y z float32, red green blue, confidence float32.
+"""Coloured clouds as PLY and PCD files: binary, x y z, red green blue, normal, confidence, source.
 
 Files are written under a temporary name and then renamed, so that a file that is there is whole. The
 formats are written directly from one structured array rather than through a library, because a disk
@@ -17,10 +17,19 @@ from spatial_fm_ros.core.errors import InputError, OutputError
 from spatial_fm_ros.core.types import PointCloud
 
 #: One point in a PLY and in a PCD file. PCL keeps a colour as 0x00RRGGBB in four bytes.
+PLY_NORMAL, PCD_NORMAL = ("nx", "ny", "nz"), ("normal_x", "normal_y", "normal_z")
 PLY_POINT = np.dtype(
-    [(n, "<f4") for n in "xyz"] + [(n, "u1") for n in ("red", "green", "blue")] + [("confidence", "<f4")]
+    [(n, "<f4") for n in "xyz"]
+    + [(n, "u1") for n in ("red", "green", "blue")]
+    + [(n, "<f4") for n in (*PLY_NORMAL, "confidence")]
+    + [("source", "u1")]
 )
-PCD_POINT = np.dtype([(n, "<f4") for n in "xyz"] + [("rgb", "<u4"), ("confidence", "<f4")])
+PCD_POINT = np.dtype(
+    [(n, "<f4") for n in "xyz"]
+    + [("rgb", "<u4")]
+    + [(n, "<f4") for n in (*PCD_NORMAL, "confidence")]
+    + [("source", "u1")]
+)
 
 PLY_TYPES = {
     **dict.fromkeys(("char", "int8"), "i1"),
@@ -59,7 +68,7 @@ def read_cloud(path: Path) -> PointCloud:
 def write_ply(path: Path, cloud: PointCloud, comment: str = "") -> None:
     """Write a binary little-endian PLY. Raises OutputError with the reason when it cannot be written."""
     points = np.empty(len(cloud), PLY_POINT)
-    _fill_positions(points, cloud)
+    _fill(points, cloud, PLY_NORMAL)
     for i, name in enumerate(("red", "green", "blue")):
         points[name] = cloud.colors[:, i]
     types = {name: "uchar" if PLY_POINT[name] == np.uint8 else "float" for name in PLY_POINT.names or ()}
@@ -72,7 +81,7 @@ def write_ply(path: Path, cloud: PointCloud, comment: str = "") -> None:
 def write_pcd(path: Path, cloud: PointCloud, comment: str = "") -> None:
     """Write a binary PCD 0.7. Raises OutputError with the reason when it cannot be written."""
     points = np.empty(len(cloud), PCD_POINT)
-    _fill_positions(points, cloud)
+    _fill(points, cloud, PCD_NORMAL)
     red, green, blue = cloud.colors.T.astype(np.uint32)
     points["rgb"] = red << 16 | green << 8 | blue
     n = len(points)
@@ -80,10 +89,10 @@ def write_pcd(path: Path, cloud: PointCloud, comment: str = "") -> None:
         "# .PCD v0.7 - Point Cloud Data file format",
         *_comments("#", comment),
         "VERSION 0.7",
-        "FIELDS x y z rgb confidence",
-        "SIZE 4 4 4 4 4",
-        "TYPE F F F U F",
-        "COUNT 1 1 1 1 1",
+        f"FIELDS {' '.join(PCD_POINT.names or ())}",
+        "SIZE 4 4 4 4 4 4 4 4 1",
+        "TYPE F F F U F F F F U",
+        "COUNT 1 1 1 1 1 1 1 1 1",
         f"WIDTH {n}",
         "HEIGHT 1",
         "VIEWPOINT 0 0 0 1 0 0 0",
@@ -120,7 +129,7 @@ def write_atomically(path: Path, header: str, data: NDArray[np.void]) -> None:
 def read_ply(path: Path) -> PointCloud:
     """Read the vertices of a PLY, binary or text, with any further scalar properties.
 
-    Missing colours are grey, missing confidence is UNKNOWN_CONFIDENCE. Raises InputError.
+    Missing colours are grey, missing confidence is UNKNOWN_CONFIDENCE, missing normals are 0. Raises InputError.
     """
     content = _content(path)
     end = content.find(b"end_header", 0, MAX_HEADER_BYTES)
@@ -145,7 +154,7 @@ def read_ply(path: Path) -> PointCloud:
 def read_pcd(path: Path) -> PointCloud:
     """Read a PCD, binary or text (not binary_compressed), with any further fields.
 
-    Missing colours are grey, missing confidence is UNKNOWN_CONFIDENCE. Raises InputError.
+    Missing colours are grey, missing confidence is UNKNOWN_CONFIDENCE, missing normals are 0. Raises InputError.
     """
     content = _content(path)
     at = content.find(b"DATA ", 0, MAX_HEADER_BYTES)
@@ -187,10 +196,11 @@ def _grey(count: int) -> NDArray[np.uint8]:
     return np.full((count, 3), 128, np.uint8)
 
 
-def _fill_positions(points: NDArray[np.void], cloud: PointCloud) -> None:
+def _fill(points: NDArray[np.void], cloud: PointCloud, normal: tuple[str, str, str]) -> None:
     for i, name in enumerate("xyz"):
         points[name] = cloud.points[:, i]
-    points["confidence"] = cloud.confidence
+        points[normal[i]] = cloud.normals[:, i]
+    points["confidence"], points["source"] = cloud.confidence, cloud.source
 
 
 def _comments(word: str, comment: str) -> list[str]:
@@ -255,5 +265,10 @@ def _cloud(path: Path, points: NDArray[np.void], colors: NDArray[np.uint8]) -> P
         confidence = points["confidence"].astype(np.float32)
     else:
         confidence = np.full(len(points), UNKNOWN_CONFIDENCE, np.float32)
-    usable = np.isfinite(xyz).all(axis=1) & np.isfinite(confidence)
-    return PointCloud(xyz[usable], colors[usable], np.clip(confidence[usable], 0.0, 1.0))
+    axes = next((axes for axes in (PLY_NORMAL, PCD_NORMAL) if all(n in names for n in axes)), None)
+    normals = np.zeros_like(xyz)
+    if axes is not None:
+        normals = np.nan_to_num(np.stack([points[n] for n in axes], axis=-1).astype(np.float32))
+    source = points["source"].astype(np.uint8) if "source" in names else None
+    cloud = PointCloud(xyz, colors, np.clip(confidence, 0.0, 1.0), normals, source)  # type: ignore[arg-type]
+    return cloud[np.isfinite(xyz).all(axis=1) & np.isfinite(confidence)]
