@@ -21,6 +21,8 @@ from spatial_fm_ros.core.errors import InputError
 from spatial_fm_ros.core.models.foundation.images import Canvas, Placement
 
 PATCH = 14
+#: By the name that all versions of Pillow know.
+BICUBIC = Picture.BICUBIC  # type: ignore[attr-defined]
 TARGET = 518
 SQUARE_TARGET = 1024
 WHITE = 1.0
@@ -137,5 +139,5 @@ def _resized(image: NDArray[np.uint8] | Tensor, width: int, height: int) -> Tens
         levels = image.float() * (1.0 if image.dtype == torch.uint8 else 255.0)
         levels = F.interpolate(levels[None], size=(height, width), mode="bicubic", antialias=True)[0]
         return levels.round().clamp(0, 255) / 255
-    picture = Picture.fromarray(image).resize((width, height), Picture.BICUBIC)
+    picture = Picture.fromarray(image).resize((width, height), BICUBIC)
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
