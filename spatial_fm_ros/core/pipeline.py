@@ -68,6 +68,7 @@ class Pipeline:
     def load(self) -> None:
         """Load the model. Raises ModelError with the reason."""
         self.model.load()
+        self._windows.limit(self.model.window_limit)
 
     # -- sensors -----------------------------------------------------------------------------
 
@@ -124,6 +125,7 @@ class Pipeline:
         if self._model_epoch != epoch:
             self.model.reset()
             self._model_epoch = epoch
+        self._windows.limit(self.model.window_limit)
         window = self._windows.take(final)
         if window is None:
             return None
@@ -168,6 +170,11 @@ class Pipeline:
     @property
     def scale(self) -> ScaleEstimate:
         return self._world.scale
+
+    @property
+    def window_size(self) -> int:
+        """Keyframes of a window now: `window.size`, or fewer where the model's memory does not hold them."""
+        return self._windows.size
 
     @property
     def thinned(self) -> int:

@@ -16,10 +16,12 @@ class WindowAssembler:
     wait than fit in, or more than `max_pending` (never fewer than one whole window), one between two
     others is left out: the one whose neighbours are then least far apart in disparity, in time where
     disparity does not tell. The newest and the overlap are always kept. `thinned` counts them.
+    `size` and `overlap` are those of the configuration, or smaller where the model's memory sets a limit.
     """
 
     def __init__(self, config: WindowConfig) -> None:
         self.config = config
+        self.size, self.overlap = config.size, config.overlap
         self._lock = Lock()
         self.reset()
 
@@ -37,12 +39,19 @@ class WindowAssembler:
         """Keyframes that wait to be in a window."""
         return len(self._pending)
 
+    def limit(self, most: int) -> None:
+        """Let windows hold at most `most` keyframes, two at least, from the next one on; one of them is new."""
+        with self._lock:
+            self.size = max(2, min(self.config.size, most))
+            self.overlap = min(self.config.overlap, self.size - 1)
+            self._overlap = self._overlap[-self.overlap :]
+
     def push(self, keyframe: Keyframe) -> None:
         """Queue the newest keyframe, and thin out when too many wait."""
         with self._lock:
             self._pending.append(keyframe)
             self._steps.append(keyframe.disparity_px)
-            while len(self._pending) > max(self.config.max_pending, self.config.size):
+            while len(self._pending) > max(self.config.max_pending, self.size):
                 self._thin()
 
     def ready(self) -> bool:
@@ -57,7 +66,7 @@ class WindowAssembler:
         than one window may be waiting then: take until None.
         """
         with self._lock:
-            room = self.config.size - len(self._overlap)
+            room = self.size - len(self._overlap)
             while len(self._pending) > room and not final:
                 self._thin()
             new = self._pending[:room]
@@ -65,7 +74,7 @@ class WindowAssembler:
                 return None
             window = Window(self._index, (*self._overlap, *new), len(self._overlap))
             del self._pending[:room], self._steps[:room]
-            self._overlap = window.keyframes[-self.config.overlap :]
+            self._overlap = window.keyframes[-self.overlap :]
             self._index += 1
             return window
 
@@ -76,10 +85,10 @@ class WindowAssembler:
         called by the thread that takes, before it takes the next.
         """
         with self._lock:
-            self._overlap = window.keyframes[: window.overlap]
+            self._overlap = window.keyframes[: window.overlap][-self.overlap :]
 
     def _is_ready(self) -> bool:
-        return len(self._pending) >= self.config.size - len(self._overlap)
+        return len(self._pending) >= self.size - len(self._overlap)
 
     def _thin(self) -> None:
         # The first of a stream has no neighbour before it, and starts the map: it stays.

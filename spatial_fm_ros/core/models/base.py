@@ -29,9 +29,16 @@ class SpatialModel(ABC):
 
     name: str
     supports: Supports
+    #: Where the weights come from and what their licence allows, for people; empty for models without a checkpoint.
+    weights: str = ""
 
     def __init__(self, config: ModelConfig) -> None:
         self.config = config
+
+    @property
+    def window_limit(self) -> int:
+        """Most keyframes a window may have now; it can change from window to window with the free memory."""
+        return self.supports.max_views
 
     @abstractmethod
     def load(self) -> None:

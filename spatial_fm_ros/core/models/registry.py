@@ -11,6 +11,8 @@ from spatial_fm_ros.core.threads import wait_passively
 
 MODELS: dict[str, str] = {
     "geometric": "spatial_fm_ros.core.models.geometric.model:GeometricModel",
+    "vggt": "spatial_fm_ros.core.models.vggt.adapter:VggtModel",
+    "depth_anything_3": "spatial_fm_ros.core.models.depth_anything_3.adapter:DepthAnything3Model",
     "oracle": "spatial_fm_ros.core.models.oracle:OracleModel",
 }
 

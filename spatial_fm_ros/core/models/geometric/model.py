@@ -12,6 +12,7 @@ import torch
 from spatial_fm_ros.core.config import ModelConfig
 from spatial_fm_ros.core.errors import ModelError
 from spatial_fm_ros.core.models.base import SpatialModel, Supports
+from spatial_fm_ros.core.models.device import pick_device
 from spatial_fm_ros.core.models.geometric.calibration import FocalEstimate
 from spatial_fm_ros.core.models.geometric.features import Extractor, create_extractor
 from spatial_fm_ros.core.models.geometric.local_map import LocalMap, View
@@ -54,7 +55,7 @@ class GeometricModel(SpatialModel):
         self.extractor: Extractor | None = None
 
     def load(self) -> None:
-        self.device = torch.device(_device(self.config.device))
+        self.device = pick_device(self.config.device)
         threads = self.config.threads or len(os.sched_getaffinity(0))
         # On the processor the model's own tasks share the cores; a GPU takes its work from one thread.
         self.map.tasks = Tasks(threads if self.device.type == "cpu" else 1)
@@ -160,13 +161,3 @@ def inside(pairs: Pairs, first: int) -> Pairs:
 def _believable(structure: Structure, first: int) -> bool:
     """Whether at least two views from `first` on are posed, on enough points."""
     return int(structure.posed[first:].sum()) >= 2 and structure.tracks.count >= MIN_POINTS
-
-
-def _device(name: str) -> str:
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ModelError(
-            f"Device '{name}' was asked for but no CUDA device is usable; set model.device to auto or cpu."
-        )
-    return name

@@ -1,0 +1,85 @@
+"""From `model.checkpoint` to a network with weights on the device."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spatial_fm_ros.core.config import ModelConfig
+from spatial_fm_ros.core.errors import ModelError
+from spatial_fm_ros.core.models.weights.files import read
+from spatial_fm_ros.core.models.weights.identify import identify
+from spatial_fm_ros.core.models.weights.load import fill
+from spatial_fm_ros.core.models.weights.random import randomise
+from spatial_fm_ros.core.models.weights.source import resolve
+from spatial_fm_ros.core.types import Prediction
+
+#: `checkpoint: random` or `random:VARIANT`.
+RANDOM = "random"
+MEANINGLESS = "RANDOM WEIGHTS: nothing of this says anything about the world"
+_SEED = 0
+
+#: Builds a network from the settings in a checkpoint's config.json (empty without one) and the variant's name (as
+#: its tensors or the user's `random:VARIANT` say, may be empty).
+Build = Callable[[Mapping[str, Any], str], nn.Module]
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """A network ready to run. words: where its weights come from, for people."""
+
+    network: nn.Module
+    words: str
+    random: bool
+
+    def marked(self, prediction: Prediction) -> Prediction:
+        """The prediction; with random weights its note says so first, and its metres are none."""
+        if not self.random:
+            return prediction
+        note = f"{MEANINGLESS}; {prediction.note}" if prediction.note else MEANINGLESS
+        return replace(prediction, note=note, metric=False)
+
+
+def load_network(model: str, config: ModelConfig, device: torch.device, build: Build) -> Weights:
+    """The network of `config.checkpoint`, built without memory of its own and filled on the device.
+
+    Raises ModelError (what is wrong with file, download or fit, and the remedy) and ConfigError.
+    """
+    kind, _, variant = config.checkpoint.partition(":")
+    if kind == RANDOM:
+        with torch.device("meta"):
+            network = build({}, variant)
+        randomise(network, _SEED, device, _float32)
+        return Weights(network.eval(), f"{MEANINGLESS} ({variant or 'default size'})", random=True)
+    file = resolve(config.checkpoint, model, config.sha256)
+    checkpoint = read(file.path)
+    found = identify(checkpoint.shapes)
+    if found.model != model:
+        remedy = f"use model:={found.model} for it" if found.model else "expected published weights of this model"
+        raise ModelError(f"The checkpoint {file.path} is {found.note}, but model:={model} was asked for: {remedy}.")
+    with torch.device("meta"):
+        network = build(_settings(file.path.parent / "config.json"), found.variant)
+    fill(network, checkpoint.tensors, device, _float32)
+    licence = file.licence.sentence if file.licence else "licence not known"
+    return Weights(network.eval(), f"{file.source} ({licence})", random=False)
+
+
+def _settings(path: Path) -> Mapping[str, Any]:
+    """The config.json beside a checkpoint; empty where there is none. Raises ModelError for one that is no JSON."""
+    try:
+        settings = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise ModelError(f"The settings {path} beside the checkpoint cannot be read: {error}.") from error
+    return settings if isinstance(settings, Mapping) else {}
+
+
+def _float32(name: str, tensor: Tensor) -> torch.dtype:
+    return torch.float32
