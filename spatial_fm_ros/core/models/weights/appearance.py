@@ -9,7 +9,8 @@ from pathlib import Path
 
 from spatial_fm_ros.core.errors import ModelError
 
-ZIP = "a torch file"
+#: How files of torch before 1.6 begin: a pickle of its magic number.
+_OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 #: safetensors' own bound on its header.
 _LONGEST_HEADER = 100_000_000
 _LFS_REMEDY = "Fetch the content with 'git lfs pull', or let spatial-fm weights get download it."
@@ -19,11 +20,15 @@ _FOLDER_REMEDY = "Name the file inside it, or a folder with model.safetensors or
 
 @dataclass(frozen=True)
 class Appearance:
-    """`kind` is 'safetensors', 'torch' or '' for what is no checkpoint; `words` stand after 'it is'."""
+    """`kind` is 'safetensors', 'torch' or '' for what is no checkpoint; `words` stand after 'it is'.
+
+    `mappable`: a torch file whose tensors can be mapped into memory.
+    """
 
     kind: str
     words: str
     remedy: str = ""
+    mappable: bool = False
 
 
 def looks_like(path: Path) -> Appearance:
@@ -53,8 +58,10 @@ def _of_file(path: Path, size: int, head: bytes) -> Appearance:
         return _of_zip(path, size)
     if size > 8 and 2 <= struct.unpack("<Q", head[:8])[0] <= _LONGEST_HEADER and head[8:9] == b"{":
         return Appearance("safetensors", "a safetensors file")
-    if head[:1] == b"\x80":
-        return Appearance("torch", "a torch file of the old form, or another pickle")
+    if head.startswith(_OLD_TORCH):
+        return Appearance("torch", "a torch file of the old form")
+    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return Appearance("", "a pickle that torch did not write; it is not opened, since it could run code")
     if head.startswith(b"GGUF"):
         return Appearance("", "a GGUF file, a format for language models")
     if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head[:512]):
@@ -74,5 +81,5 @@ def _of_zip(path: Path, size: int) -> Appearance:
     if any(name.endswith("/data.pkl") or name == "data.pkl" for name in names):
         if any("/code/" in name or name.endswith("/constants.pkl") for name in names):
             return Appearance("", "a TorchScript program, not weights", "Save its state_dict instead.")
-        return Appearance("torch", ZIP)
+        return Appearance("torch", "a torch file", mappable=any("/data/" in name for name in names))
     return Appearance("", f"a zip archive without tensors (it holds {', '.join(names[:3]) or 'nothing'})")

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from spatial_fm_ros.core.errors import ModelError
-from spatial_fm_ros.core.models.weights.appearance import ZIP, looks_like
+from spatial_fm_ros.core.models.weights.appearance import looks_like
 from spatial_fm_ros.core.models.weights.identify import Shape
 
 #: Where training scripts put the weights inside what they save.
@@ -57,7 +57,9 @@ def read(path: Path) -> Checkpoint:
     form = looks_like(path)
     if form.kind not in ("safetensors", "torch"):
         raise ModelError(f"The checkpoint {path} cannot be used: it is {form.words}. {form.remedy or _REMEDY}")
-    tensors = _read_safetensors(path) if form.kind == "safetensors" else _read_torch(path, mapped=form.words == ZIP)
+    if form.kind == "torch" and path.suffix == ".safetensors":  # torch goes by the name and would misread it
+        raise ModelError(f"The checkpoint {path} is a torch file with the name of a safetensors file; name it .pt.")
+    tensors = _read_safetensors(path) if form.kind == "safetensors" else _read_torch(path, form.mappable)
     if not tensors:
         raise ModelError(f"The checkpoint {path} holds no tensors. {_REMEDY}")
     return Checkpoint(path, tensors)
@@ -88,7 +90,7 @@ def _read_torch(path: Path, mapped: bool) -> dict[str, Tensor]:
         ) from error
     except OSError as error:
         raise _unreadable(path, error) from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # damaged bytes lead the unpickler to any exception there is
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
             f"The checkpoint {path} begins like a torch file but is damaged or not whole ({path.stat().st_size} bytes; "

@@ -40,7 +40,6 @@ class Architecture:
     variant: str
     note: str  # in words, to stand after "it is" or "it looks like"
     heads: tuple[str, ...] = ()
-    heads: tuple[str, ...] = ()
 
 
 def identify(shapes: Mapping[str, Shape]) -> Architecture:

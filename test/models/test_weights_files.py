@@ -1,0 +1,224 @@
+"""Checkpoint files: both forms, mapped and never changed; what is none is named by what it looks like."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import pickle
+import struct
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save, save_file
+
+sys.path.insert(0, str(Path(__file__).parent))
+from other_user import not_root
+
+from spatial_fm_ros.core.errors import ConfigError, ModelError
+from spatial_fm_ros.core.models.weights.checksum import sha256_of, verify
+from spatial_fm_ros.core.models.weights.choice import choose
+from spatial_fm_ros.core.models.weights.files import read
+from spatial_fm_ros.core.models.weights.source import resolve
+
+TENSORS = {"a.weight": torch.arange(12.0).reshape(3, 4), "b": torch.tensor([1, 2], dtype=torch.bfloat16)}
+
+
+def torch_file(path: Path, content: object, **options: bool) -> Path:
+    torch.save(content, path, **options)
+    return path
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: save_file(TENSORS, path),
+        lambda path: torch_file(path, TENSORS),
+        lambda path: torch_file(path, {"model": TENSORS, "epoch": 3}),
+        lambda path: torch_file(path, {"state_dict": {"model": TENSORS}, "optimizer": {"lr": [0.1]}}),
+        lambda path: torch_file(path, TENSORS, _use_new_zipfile_serialization=False),
+    ],
+    ids=["safetensors", "torch", "model", "state_dict", "old torch"],
+)
+def test_every_form_gives_the_same_tensors(write, tmp_path):
+    path = tmp_path / "weights.whatever"  # the content decides, not the name
+    write(path)
+    before = path.read_bytes()
+    held = read(path)
+    assert held.tensors.keys() == TENSORS.keys()
+    for name, tensor in TENSORS.items():
+        assert held.tensors[name].dtype == tensor.dtype and torch.equal(held.tensors[name], tensor)
+    assert held.shapes == {"a.weight": (3, 4), "b": (2,)} and held.parameters == 14
+    assert held.dtypes == ["bfloat16", "float32"]
+    held.tensors["a.weight"].fill_(7)
+    assert path.read_bytes() == before
+
+
+class Code:
+    """What a pickle with code does when it is opened carelessly."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return os.mkdir, (str(self.path),)
+
+
+def zipped(**files: bytes) -> bytes:
+    memory = io.BytesIO()
+    with zipfile.ZipFile(memory, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return memory.getvalue()
+
+
+def saved(content: object, **options: bool) -> bytes:
+    memory = io.BytesIO()
+    torch.save(content, memory, **options)
+    return memory.getvalue()
+
+
+def npz() -> bytes:
+    memory = io.BytesIO()
+    np.savez(memory, a=np.ones(3))
+    return memory.getvalue()
+
+
+WHOLE = save({"a": torch.ones(1000)})
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 5026150064\n"
+
+
+NO_CHECKPOINTS = {
+    "empty": (b"", "an empty file"),
+    "page": (b"\n<!DOCTYPE html><html><body>Sign in</body></html>", "a web page"),
+    "xml": (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "a web page"),
+    "lfs": (LFS, "Git LFS pointer"),
+    "text": (b"Repository not found", "a text file that begins with 'Repository not found'"),
+    "config": (json.dumps({"model_name": "da3-base"}).encode(), "a text file that begins with"),
+    "safetensors without its end": (WHOLE[:-1], "not whole"),
+    "safetensors without its header": (WHOLE[:40], "not whole"),
+    "safetensors and more": (WHOLE + b"more", "damaged"),
+    "zeros": (bytes(5000), "begin with zeros"),
+    "torch without its end": (saved(TENSORS)[:-100], "not wholly downloaded"),
+    "torch damaged inside": (saved(TENSORS).replace(b"FloatStorage", b"FloatStoragf"), "damaged"),
+    "old torch without its end": (saved(TENSORS, _use_new_zipfile_serialization=False)[:-10], "not whole"),
+    "old torch, its start": (saved(TENSORS, _use_new_zipfile_serialization=False)[:30], "not whole"),
+    "npz": (npz(), "a zip archive without tensors (it holds a.npy)"),
+    "zip": (zipped(readme=b"hello"), "a zip archive without tensors"),
+    "pickle": (pickle.dumps({"a": np.ones(3)}), "a pickle that torch did not write"),
+    "gguf": (b"GGUF\x03\x00\x00\x00", "GGUF"),
+    "gzip": (gzip.compress(WHOLE), "neither a safetensors nor a torch file"),
+    "safetensors without tensors": (struct.pack("<Q", 2) + b"{}", "no tensors"),
+    "torch without tensors": (saved({}), "no tensors"),
+    "list": (saved([1.0, 2.0]), "holds a list"),
+    "numbers": (saved({"epoch": 3, "lr": 0.1}), "no tensors (epoch, lr)"),
+}
+
+
+@pytest.mark.parametrize("case", NO_CHECKPOINTS)
+def test_what_is_no_checkpoint_is_named(case, tmp_path):
+    content, words = NO_CHECKPOINTS[case]
+    path = tmp_path / "model.pt"
+    path.write_bytes(content)
+    with pytest.raises(ModelError) as raised:
+        read(path)
+    assert words in str(raised.value) and str(path) in str(raised.value) and str(raised.value).endswith(".")
+
+
+def test_code_in_a_file_is_not_run(tmp_path):
+    path = torch_file(tmp_path / "model.pt", {"model": TENSORS, "run": Code(tmp_path / "made")})
+    with pytest.raises(ModelError, match="run code"):
+        read(path)
+    with pytest.raises(ModelError, match="run code"):
+        read(torch_file(tmp_path / "old.pt", Code(tmp_path / "made"), _use_new_zipfile_serialization=False))
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_torch_file_named_safetensors(tmp_path):
+    with pytest.raises(ModelError, match="a torch file with the name of a safetensors file; name it .pt"):
+        read(torch_file(tmp_path / "model.safetensors", TENSORS))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.jit")
+def test_a_program_is_no_checkpoint(tmp_path):
+    torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(1, 2)), tmp_path / "model.pt")
+    with pytest.raises(ModelError, match="TorchScript program"):
+        read(tmp_path / "model.pt")
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    content=st.binary(max_size=200), start=st.sampled_from([b"", b"PK\x03\x04", b"\x80\x02", WHOLE[:60], b"\x80\x05"])
+)
+def test_bytes_of_any_kind_end_in_a_sentence(content, start, tmp_path_factory):
+    path = tmp_path_factory.getbasetemp() / "noise.bin"
+    path.write_bytes(start + content)
+    with pytest.raises(ModelError, match=str(path)):
+        read(path)
+
+
+def test_unreadable_places(tmp_path):
+    with pytest.raises(ModelError, match="it is a folder"):
+        read(tmp_path)
+    with pytest.raises(ModelError, match="cannot be read: No such file"):
+        read(tmp_path / "nothing")
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(WHOLE)
+    path.chmod(0)
+    with not_root(), pytest.raises(ModelError, match="cannot be read: Permission denied"):
+        read(path)
+
+
+def test_choice_of_the_weight_file():
+    assert choose(["model.pt", "config.json", "model.safetensors", "other.safetensors"]) == "model.safetensors"
+    assert choose(["README.md", "model.pt", "log.bin"]) == "model.pt"
+    assert choose(["vggt_1B.pt", "config.json"]) == "vggt_1B.pt"
+    assert choose(["a.pt", "weights.safetensors", "b.pt"]) == "weights.safetensors"
+    assert choose(["a.pt", "b.pt"]) is None and choose(["README.md"]) is None
+
+
+def test_local_sources(tmp_path, capfd):
+    path = tmp_path / "model.safetensors"
+    save_file(TENSORS, path)
+    (tmp_path / "config.json").write_text("{}")
+    assert resolve(str(path), "vggt").path == resolve(str(tmp_path), "vggt").path == path
+    assert resolve(str(path), "vggt").licence is None and capfd.readouterr().err == ""
+    path.rename(tmp_path / "mine.pt")
+    (tmp_path / "other.pt").touch()
+    for source, words in (
+        (str(tmp_path), "several weight files (mine.pt, other.pt); name one"),
+        (str(tmp_path / "nothing.pt"), "does not exist; expected a file, a folder"),
+        ("/absent/folder", "model:=geometric needs no weights"),
+        ("nothing.safetensors", "does not exist"),
+        ("owner/nothing.safetensors", "does not exist"),
+        ("./owner/name", "does not exist"),
+    ):
+        with pytest.raises(ModelError) as raised:
+            resolve(source, "vggt")
+        assert words in str(raised.value)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelError, match="holds no weights; expected model.safetensors or"):
+        resolve(str(tmp_path / "empty"), "vggt")
+    with pytest.raises(ModelError, match="'geometric' has no default"):
+        resolve("", "geometric")
+
+
+def test_sha256(tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"abc")
+    known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, appendix B.1
+    assert sha256_of(path) == known
+    verify(path, known.upper())
+    assert resolve(str(path), "vggt", known).path == path
+    with pytest.raises(ModelError, match=f"SHA-256 is {known}, model.sha256 says 0000"):
+        resolve(str(path), "vggt", "0" * 64)
+    with pytest.raises(ConfigError, match="64 hexadecimal digits, got 'abc'"):
+        resolve(str(path), "vggt", "abc")
