@@ -12,6 +12,7 @@ from spatial_fm_ros.commands.console import in_sentences, number, out, percent, 
 
 if TYPE_CHECKING:
     from spatial_fm_ros.core.geometry.similarity import Sim3
+    from spatial_fm_ros.evaluation.cloud_colour import ColourErrors
     from spatial_fm_ros.evaluation.trajectory import TrajectoryErrors
 
 app = typer.Typer(no_args_is_help=True, help="Compare results with the truth.")
@@ -160,7 +161,7 @@ def cloud(
     icp: Annotated[bool, typer.Option("--icp", help="Refine the alignment rigidly by point-to-plane ICP.")] = False,
     json: Json = None,
 ) -> None:
-    """Accuracy, completeness and F-score."""
+    """Accuracy, completeness and F-score; where both clouds have colours, how well these agree."""
     from spatial_fm_ros.evaluation.cloud import evaluate_cloud, read_points
 
     given = _by_trajectories(*trajectories, alignment) if trajectories else None
@@ -187,7 +188,33 @@ def cloud(
             ["F-score", "", "", percent(errors.f_score)],
         ],
     )  # fmt: skip
-    _write_json(json, errors.as_dict())
+    figures = errors.as_dict()
+    colours = _colours(estimate, truth, errors.truth_from_estimate, threshold)
+    if colours is not None:
+        unit = "CIE L*a*b* distance"
+        table(
+            "",
+            [f"colour ({unit})", "", "points"],
+            [
+                ["within a voxel, median", number(colours.consistency), f"{colours.voxels} voxels of 3 or more"],
+                ["from the reference, mean", number(colours.reference_mean), percent(colours.compared)],
+                ["from the reference, median", number(colours.reference_median), percent(colours.compared)],
+            ],
+        )
+        figures["colour"] = colours.as_dict()
+    _write_json(json, figures)
+
+
+def _colours(estimate: Path, truth: Path, truth_from_estimate: Sim3, threshold: float) -> ColourErrors | None:
+    """None where one of the clouds has no colours."""
+    from spatial_fm_ros.evaluation.cloud import read_coloured
+    from spatial_fm_ros.evaluation.cloud_colour import evaluate_colours
+
+    seen, true = read_coloured(estimate), read_coloured(truth)
+    if seen is None or true is None:
+        return None
+    moved = truth_from_estimate.apply(seen[0])
+    return evaluate_colours(moved, seen[1], *true, reach=threshold, voxel=2 * threshold)
 
 
 def _by_trajectories(estimate: Path, truth: Path, alignment: Alignment) -> Sim3:

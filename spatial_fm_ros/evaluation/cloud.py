@@ -5,7 +5,7 @@ Knapitsch et al., 'Tanks and Temples', ACM TOG 2017: precision and recall at a d
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,15 @@ from scipy.spatial import cKDTree
 from spatial_fm_ros.core.errors import InputError
 from spatial_fm_ros.core.geometry.rotations import nearest_rotation
 from spatial_fm_ros.core.geometry.similarity import Sim3
-from spatial_fm_ros.core.types import Array
+from spatial_fm_ros.core.types import Array, Image
 
 
 @dataclass(frozen=True)
 class CloudErrors:
     """Distances in the truth's unit. accuracy: estimate to truth; completeness: truth to estimate.
 
-    precision, recall: shares nearer than `threshold`; f_score their harmonic mean. scale: of the
-    alignment that was applied (1 = none).
+    precision, recall: shares nearer than `threshold`; f_score their harmonic mean. truth_from_estimate: the
+    alignment that was applied, `scale` its scale (1 = none).
     """
 
     accuracy_mean: float
@@ -39,9 +39,11 @@ class CloudErrors:
     voxel: float
     alignment: str
     scale: float
+    truth_from_estimate: Sim3
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Figures only."""
+        return {name: value for name, value in vars(self).items() if name != "truth_from_estimate"}
 
 
 def read_points(path: Path) -> Array:
@@ -62,6 +64,19 @@ def read_points(path: Path) -> Array:
     if not len(points):
         raise InputError(f"The cloud {path} holds no points that can be read; expected PLY, PCD or XYZ.")
     return points
+
+
+def read_coloured(path: Path) -> tuple[Array, Image] | None:
+    """Points float64 [n, 3] and colours uint8 [n, 3] of a cloud; None when it has no colours. InputError."""
+    import open3d as o3d
+
+    read_points(path)  # its sentences for files that are no clouds
+    cloud = o3d.io.read_point_cloud(path)
+    if not cloud.has_colors():
+        return None
+    points, colors = np.asarray(cloud.points, dtype=np.float64), np.asarray(cloud.colors)
+    usable = np.isfinite(points).all(axis=1)
+    return points[usable], np.rint(255.0 * colors[usable]).astype(np.uint8)
 
 
 def thin(points: Array, voxel: float) -> Array:
@@ -152,4 +167,5 @@ def evaluate_cloud(
         voxel=voxel,
         alignment=" + ".join(words) or "none",
         scale=total.scale,
+        truth_from_estimate=total,
     )

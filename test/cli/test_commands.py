@@ -58,7 +58,9 @@ def test_evaluate_depth_and_cloud(mapped, recorded, tmp_path, spatial_fm):
     done = spatial_fm("evaluate", "cloud", mapped / "map.ply", mapped / "map.ply", *trajectories, "--alignment", "se3")
     assert done.returncode == 0 and "given similarity" in done.stdout, done.stderr
     done = spatial_fm("evaluate", "cloud", mapped / "map.ply", mapped / "map.ply", "--json", tmp_path / "c")
-    assert json.loads((tmp_path / "c").read_text())["f_score"] == 1.0
+    figures = json.loads((tmp_path / "c").read_text())
+    assert figures["f_score"] == 1.0 and figures["colour"]["reference_mean"] < 0.1
+    assert "CIE L*a*b*" in done.stdout
 
 
 def test_config_prints_checks_and_names_mistakes(tmp_path, spatial_fm):

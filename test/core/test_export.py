@@ -34,7 +34,8 @@ def cloud(n=1000, seed=0):
 
 
 def same(a, b):
-    return all(np.array_equal(getattr(a, n), getattr(b, n)) for n in ("points", "colors", "confidence", "normals", "source"))
+    names = ("points", "colors", "confidence", "normals", "source")
+    return all(np.array_equal(getattr(a, n), getattr(b, n)) for n in names)
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

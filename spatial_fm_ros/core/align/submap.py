@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from spatial_fm_ros.core.mapping.exposure import exposed, exposure_gains
 from spatial_fm_ros.core.mapping.voxel_map import VoxelMap
 from spatial_fm_ros.core.metric.filter import ScaleFilter
 from spatial_fm_ros.core.types import Array, PointCloud, PosedKeyframe
@@ -53,10 +54,14 @@ class Submap:
         self.poses.append(keyframe.world_from_camera)
         self.window_of.append(self.windows - 1)
 
-    def add_points(self, points: PointCloud, viewpoint: Array) -> None:
-        """Points and viewpoint of the newest keyframe, in the world."""
-        local = replace(points, points=(points.points - self.origin).astype(np.float32))
-        self.voxels.insert(local, viewpoint - self.origin, anchor=len(self.ids) - 1)
+    def add_points(self, points: PointCloud, viewpoint: Array) -> PointCloud:
+        """Points and viewpoint of the newest keyframe, in the world. Returns them in the map's exposure."""
+        local = (points.points - self.origin).astype(np.float32)
+        if self.voxels.config.exposure:
+            gains = exposure_gains(points.colors, self.voxels.colors_at(local))
+            points = replace(points, colors=exposed(points.colors, gains))
+        self.voxels.insert(replace(points, points=local), viewpoint - self.origin, anchor=len(self.ids) - 1)
+        return points
 
     def rescale(self, log_factor: float) -> None:
         """Multiply everything by exp(log_factor) about the origin."""

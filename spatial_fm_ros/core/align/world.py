@@ -11,9 +11,9 @@ import numpy as np
 from spatial_fm_ros.core.align.placement import place_on_submap, scaled_about, start_submap
 from spatial_fm_ros.core.align.submap import Submap, Trajectory
 from spatial_fm_ros.core.config import Config
-from spatial_fm_ros.core.geometry.cameras import unproject
 from spatial_fm_ros.core.geometry.rotations import invert_pose
 from spatial_fm_ros.core.geometry.similarity import Sim3
+from spatial_fm_ros.core.mapping.surface import surface_points
 from spatial_fm_ros.core.mapping.voxel_map import VoxelMap
 from spatial_fm_ros.core.metric.filter import ScaleFilter
 from spatial_fm_ros.core.metric.observers import PlacedWindow, ScaleObserver
@@ -83,10 +83,11 @@ class World:
         sim, rescaling = self._settle_scale(submap, sim, posed, window, prediction)
         posed = _moved(posed, prediction, sim)
         fresh = _new_keyframes(window, posed)
-        points = [self._points_of(keyframe) for keyframe in fresh]
-        for keyframe, cloud in zip(fresh, points, strict=True):
+        points = []
+        for keyframe in fresh:
             submap.add_keyframe(keyframe)
-            submap.add_points(cloud, keyframe.world_from_camera[:3, 3])
+            cloud = surface_points(keyframe, self.config.map)
+            points.append(submap.add_points(cloud, keyframe.world_from_camera[:3, 3]))
         submap.voxels.forget(posed[-1].world_from_camera[:3, 3] - submap.origin)
         submap.has_structure |= prediction.has_depth
         self._renew_tail(submap, window, posed)
@@ -181,21 +182,6 @@ class World:
             sim = scaled_about(sim, float(np.exp(changes[-1])), centre)
             submap.applied[-1] += float(changes[-1])
         return sim, Rescaling(float(np.exp(whole)), refined, largest)
-
-    def _points_of(self, keyframe: PosedKeyframe) -> PointCloud:
-        """The confident pixels of a keyframe as world points."""
-        limits, step = self.config.map, self.config.map.stride
-        depth = keyframe.depth[::step, ::step]
-        confidence = keyframe.confidence[::step, ::step]
-        use = np.isfinite(depth) & (confidence >= limits.min_confidence)
-        if limits.max_depth > 0:
-            use &= depth <= limits.max_depth
-        in_camera = unproject(keyframe.camera.K, keyframe.depth)[::step, ::step][use]
-        pose = keyframe.world_from_camera
-        points = in_camera @ pose[:3, :3].T + pose[:3, 3]
-        return PointCloud(
-            points.astype(np.float32), keyframe.image[::step, ::step][use], confidence[use].astype(np.float32)
-        )
 
     def _renew_tail(self, submap: Submap, window: Window, posed: list[PosedKeyframe]) -> None:
         """What the next window may share. A camera that stands or turns keeps the depth it saw before."""
