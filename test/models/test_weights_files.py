@@ -108,7 +108,7 @@ NO_CHECKPOINTS = {
     "safetensors and more": (WHOLE + b"more", "damaged"),
     "zeros": (bytes(5000), "begin with zeros"),
     "torch without its end": (saved(TENSORS)[:-100], "not wholly downloaded"),
-    "torch damaged inside": (saved(TENSORS).replace(b"FloatStorage", b"FloatStoragf"), "damaged"),
+    "torch damaged inside": (saved(TENSORS).replace(b"FloatStorage\nq", b"FloatStorage\n\xff"), "damaged"),
     "old torch without its end": (saved(TENSORS, _use_new_zipfile_serialization=False)[:-10], "not whole"),
     "old torch, its start": (saved(TENSORS, _use_new_zipfile_serialization=False)[:30], "not whole"),
     "npz": (npz(), "a zip archive without tensors (it holds a.npy)"),

@@ -82,19 +82,19 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def _read_torch(path: Path, mapped: bool) -> dict[str, Tensor]:
     try:
         loaded = torch.load(path, map_location="cpu", mmap=mapped, weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ModelError(
-            f"The checkpoint {path} is a pickle that would run code when it is opened, so it is not opened: a whole "
-            "saved model or a training state. Save its weights alone, with torch.save(model.state_dict(), ...) or as "
-            "safetensors, where you trust it."
-        ) from error
     except OSError as error:
         raise _unreadable(path, error) from error
     except Exception as error:  # damaged bytes lead the unpickler to any exception there is
+        if isinstance(error, pickle.UnpicklingError) and "Unsupported operand" not in str(error):
+            raise ModelError(
+                f"The checkpoint {path} is a pickle that would run code when it is opened, so it is not opened: a "
+                "whole saved model or a training state. Save its weights alone, with torch.save(model.state_dict(), "
+                "...) or as safetensors, where you trust it."
+            ) from error
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
             f"The checkpoint {path} begins like a torch file but is damaged or not whole ({path.stat().st_size} bytes; "
-            f"{first}), as an interrupted download leaves it. {_REMEDY}"
+            f"{first[:200]}), as an interrupted download leaves it. {_REMEDY}"
         ) from error
     return _unwrapped(path, loaded)
 
