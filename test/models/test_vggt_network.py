@@ -17,17 +17,18 @@ from spatial_fm_ros.core.models.vit.pose_encoding import decode
 
 COPIES = Path(__file__).parent / "data" / "vggt"
 ORIGINALS = os.environ.get("SPATIAL_FM_FIXTURES", "")
-WHERE = [
-    pytest.param(COPIES, id="copies"),
-    pytest.param(
-        Path(ORIGINALS),
-        id="originals",
-        marks=pytest.mark.skipif(not ORIGINALS, reason="SPATIAL_FM_FIXTURES does not name the folder of fixtures"),
-    ),
-]
 #: The copies keep every third row and column of dense results.
 THINNED = 3
-CASES = ("tiny_a_s2_56x84", "tiny_b_b2s2_84x56", "tiny_b_s5_70x70", "tiny_a_s5_70x70")
+COPIED = ("tiny_a_s2_56x84", "tiny_b_b2s2_84x56", "tiny_b_s5_70x70", "smallscale")
+CASES = (*COPIED, "tiny_a_s5_70x70")
+
+
+def fixtures(*names: str) -> list:
+    """Paths of the copies, and of the complete originals where they are."""
+    absent = pytest.mark.skipif(not ORIGINALS, reason="SPATIAL_FM_FIXTURES does not name the folder of fixtures")
+    copies = [pytest.param(COPIES / f"vggt_{name}.npz", id=f"{name}-copy") for name in names if name in COPIED]
+    originals = [pytest.param(Path(ORIGINALS) / f"vggt_{name}.npz", id=name, marks=absent) for name in names]
+    return copies + originals
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -81,15 +82,11 @@ def agree(name: str, got: torch.Tensor, expected: np.ndarray, noise: float = 0.0
     assert error <= tolerance, f"{name}: {error} > {tolerance}"
 
 
-@pytest.mark.parametrize("folder", WHERE)
-@pytest.mark.parametrize("case", CASES)
-def test_equals_the_published_network(folder: Path, case: str) -> None:
-    path = folder / f"vggt_{case}.npz"
-    if folder == COPIES and case == CASES[-1]:
-        pytest.skip("this fixture is only among the originals")
+@pytest.mark.parametrize("path", fixtures(*(name for name in CASES if name != "smallscale")))
+def test_equals_the_published_network(path: Path) -> None:
     fixture = dict(np.load(path))
     noise = json.loads(str(fixture["meta"]))["noise_floor"]
-    model = network(case[:6])
+    model = network(path.stem[5:11])
     images, points = torch.from_numpy(fixture["images"]), torch.from_numpy(fixture["query_points"])
     size = (images.shape[-2], images.shape[-1])
     seen = watched(model)
@@ -130,10 +127,10 @@ def watched(model: vggt.Vggt) -> dict[str, torch.Tensor]:
     return seen
 
 
-@pytest.mark.parametrize("folder", WHERE)
-def test_every_norm_has_the_published_epsilon(folder: Path) -> None:
+@pytest.mark.parametrize("path", fixtures("smallscale"))
+def test_every_norm_has_the_published_epsilon(path: Path) -> None:
     """Tokens so small that 1e-5 and 1e-6 below the root differ."""
-    fixture = dict(np.load(folder / "vggt_smallscale.npz"))
+    fixture = dict(np.load(path))
     model = network("tiny_a")
     given = {name: torch.from_numpy(fixture[name]) for name in fixture}
     tokens = {k: given[f"tokens_{k:02d}"] for k in range(5)}
