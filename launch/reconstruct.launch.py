@@ -25,8 +25,8 @@ PARAMETERS = {
     "map_frame": ("ros.map_frame", "frame of the map"),
     "odom_frame": ("ros.odom_frame", "odometry frame, for pose_source tf"),
     "base_frame": ("ros.base_frame", "robot body, for pose_source tf"),
-    "model": ("model.name", "spatial model"),
-    "checkpoint": ("model.checkpoint", "weights: a file or a hub id"),
+    "model": ("model.name", "spatial model: geometric, vggt, depth_anything_3"),
+    "checkpoint": ("model.checkpoint", "weights: a file, a folder or a hub id; empty: the default of the model"),
     "device": ("model.device", "auto, cpu, cuda, cuda:N"),
 }
 #: Launch argument -> (default, description).

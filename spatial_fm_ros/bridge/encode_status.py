@@ -47,6 +47,8 @@ def encode_status(
         scale_rejected=list(scale.rejected),
         scale_reason=scale.reason,
         model=pipeline.config.model.name,
+        weights=pipeline.model.weights,
+        window_limit=pipeline.window_size,
         window_time_mean_s=stats.window_time_mean_s,
         window_time_p95_s=stats.window_time_p95_s,
         latency_p95_s=latency_p95_s,

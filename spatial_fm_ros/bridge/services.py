@@ -76,7 +76,8 @@ class Services:
             if not len(cloud):
                 raise OutputError("The map is empty; there is nothing to save yet.")
             path.parent.mkdir(parents=True, exist_ok=True)
-            write(path, cloud)
+            model = session.pipeline.model
+            write(path, cloud, model.weights if model.random_weights else "")
         except (SpatialFMError, OSError) as error:
             response.success, response.message = False, str(error)
             return response
@@ -101,7 +102,7 @@ class Services:
         return response
 
 
-def _writer(name: str) -> Callable[[Path, PointCloud], None]:
+def _writer(name: str) -> Callable[[Path, PointCloud, str], None]:
     writer = _WRITERS.get(name.lower())
     if writer is None:
         raise OutputError(f"A map is saved as ply or pcd, got '{name}'; end the path so or give the format.")

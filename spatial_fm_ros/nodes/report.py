@@ -39,6 +39,8 @@ class HealthReport:
         stats = pipeline.stats
         values = [
             name,
+            *([("weights", pipeline.model.weights)] if pipeline.model.weights else []),
+            ("keyframes a window holds", str(pipeline.window_size)),
             ("windows", str(stats.windows)),
             ("failed windows", str(stats.failed_windows)),
             ("window time mean", f"{stats.window_time_mean_s:.2f} s"),
@@ -50,8 +52,12 @@ class HealthReport:
             *[(f"frames rejected: {reason}", str(count)) for reason, count in sorted(stats.rejected.items())],
             *device_memory(),
         ]
+        if pipeline.model.random_weights:
+            return Finding(WARN, f"{pipeline.model.weights}.", values)
         if stats.windows and stats.failed_windows == stats.windows:
             return Finding(WARN, "No window could be used so far; ~/status says why.", values)
+        if pipeline.window_size < pipeline.config.window.size:
+            return Finding(OK, "Memory holds fewer keyframes than window.size: windows are smaller.", values)
         if pipeline.thinned:
             return Finding(OK, "The model is slower than the camera; keyframes are thinned.", values)
         return Finding(OK, "Working." if stats.windows else "Loaded; no window yet.", values)

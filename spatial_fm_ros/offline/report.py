@@ -124,7 +124,7 @@ def _summary(content: dict[str, Any]) -> list[tuple[str, str]]:
     sigma = "" if scale["sigma"] is None or not math.isfinite(scale["sigma"]) else f", ± {100 * scale['sigma']:.1f} %"
     return [
         ("input", f"{content['input']['kind']} {content['input']['name']}, {content['input']['span_s']:.1f} s"),
-        ("model", content["config"]["model.name"]),
+        ("model", ", ".join(word for word in (content["model"]["name"], content["model"]["weights"]) if word)),
         ("frames", f"{counts['frames']} read, {counts['keyframes']} keyframes kept; rejected: {rejected}"),
         ("windows", f"{counts['windows']}, of which {counts['failed_windows']} failed"),
         ("maps", f"{counts['maps']}; the largest holds {counts['keyframes_largest']} keyframes, "

@@ -65,7 +65,8 @@ def write_results(
         show(f"writing {name}")
         with attempts:
             words = "metres" if submap in metric else "world units of unknown size (scale not metric)"
-            write_ply(folder / name, cloud, f"lengths are {words}")
+            random = f"{pipeline.model.weights}; " if pipeline.model.random_weights else ""
+            write_ply(folder / name, cloud, f"{random}lengths are {words}")
             attempts.files.append(name)
     with attempts:
         for share in depth.close(metric):
@@ -175,6 +176,8 @@ def _report(
             f"{rejected['stale']} images go back in time and were left out: a looped or restarted recording? "
             "Map its parts one by one with --start and --stop."
         )
+    if pipeline.model.random_weights:
+        notes.insert(0, f"{pipeline.model.weights}.")
     rows = [row for row in record.windows if largest is not None and row.submap == largest.submap]
     scale = rows[-1].scale if rows else pipeline.scale
     if largest is None:
@@ -190,6 +193,8 @@ def _report(
     return {
         "input": {"name": source.path.name, "kind": source.kind, "first_stamp_ns": first, "last_stamp_ns": last,
                   "span_s": (last - first) / 1e9},
+        "model": {"name": pipeline.config.model.name, "weights": pipeline.model.weights,
+                  "random_weights": pipeline.model.random_weights, "window_limit": pipeline.window_size},
         "command": command_line(),
         "interrupted": interrupted,
         "counts": {

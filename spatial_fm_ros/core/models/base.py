@@ -31,6 +31,8 @@ class SpatialModel(ABC):
     supports: Supports
     #: Where the weights come from and what their licence allows, for people; empty for models without a checkpoint.
     weights: str = ""
+    #: The weights were drawn, to try speed and memory: nothing that is published says anything about the world.
+    random_weights: bool = False
 
     def __init__(self, config: ModelConfig) -> None:
         self.config = config

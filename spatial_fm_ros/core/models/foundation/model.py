@@ -85,7 +85,8 @@ class FoundationModel(SpatialModel):
             if not is_out_of_memory(error):
                 raise
             raise ModelError(f"The weights of '{self.name}' do not fit the memory of {self.device}.") from error
-        self.network, self._weights, self.weights = found.network, found, found.words
+        self.network, self._weights = found.network, found
+        self.weights, self.random_weights = found.words, found.random
         self._measure(found.network)
 
     def reset(self) -> None:
