@@ -133,7 +133,7 @@ class AnyView(Network):
         scenes = images.shape[:2]
         if extrinsics.shape != (*scenes, 4, 4) or intrinsics.shape != (*scenes, 3, 3):
             raise InputError(
-                f"Known cameras of {list(scenes)} views are [B, S, 4, 4] and [B, S, 3, 3], got "
+                f"Known cameras of {scenes[0]} x {scenes[1]} views are {[*scenes, 4, 4]} and {[*scenes, 3, 3]}, got "
                 f"{list(extrinsics.shape)} and {list(intrinsics.shape)}."
             )
         precision = self.cam_enc.token_norm.weight.dtype
