@@ -119,9 +119,18 @@ class InertialConfig:
 
 
 @dataclass(frozen=True)
+class LidarScaleConfig:
+    max_gap_s: float = param(0.15, "a scan whose middle is further than this from an image is not compared with it", low=0.0, high=1.0)
+    min_points: int = param(150, "LiDAR points on confident pixels that one keyframe of a window must have", low=10)
+    min_confidence: float = param(0.5, "pixels below this confidence are not compared with the LiDAR", low=0.0, high=1.0)
+    extrinsic_sigma_deg: float = param(0.5, "uncertainty of the rotation between LiDAR and camera, standard deviation per axis", low=0.0, high=20.0)
+    extrinsic_sigma_m: float = param(0.01, "uncertainty of the place of the LiDAR from the camera, standard deviation per axis", low=0.0, high=1.0)
+
+
+@dataclass(frozen=True)
 class ScaleConfig:
     min_travel_m: float = param(0.3, "odometry travel needed before scale counts as observed", low=0.0)
-    min_pairs: int = param(6, "keyframe pairs needed for a scale", low=1)
+    min_keyframes: int = param(4, "keyframes with a metric pose needed for a scale", low=3)
     metric_sigma: float = param(0.05, "log-scale standard deviation below which the world becomes metric", low=0.0)
     lost_sigma: float = param(0.10, "log-scale standard deviation above which it is no longer metric", low=0.0)
     drift_per_window: float = param(0.01, "expected log-scale drift of a seam, standard deviation", low=1e-5)
@@ -134,6 +143,7 @@ class ScaleConfig:
     camera_height_m: float = param(0.0, "height of the camera's optical centre above level ground; 0 = not known", low=0.0)
     camera_height_sigma: float = param(0.02, "error of that height as a share of it (load, tyres, slopes)", low=0.0)
     inertial: InertialConfig = section(InertialConfig, "scale and gravity from the IMU")
+    lidar: LidarScaleConfig = section(LidarScaleConfig, "scale from LiDAR depth")
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from spatial_fm_ros.core.geometry.rotations import rotation_angle
 from spatial_fm_ros.core.intake.gate import GateDecision, KeyframeGate
 from spatial_fm_ros.core.intake.sensors import Sensors
 from spatial_fm_ros.core.intake.windows import WindowAssembler
-from spatial_fm_ros.core.metric.pose_ratio import PoseRatioObserver
+from spatial_fm_ros.core.metric.poses import PoseObserver
 from spatial_fm_ros.core.models.base import SpatialModel
 from spatial_fm_ros.core.models.registry import create_model
 from spatial_fm_ros.core.stats import PipelineStats
@@ -57,7 +57,7 @@ class Pipeline:
         self._rectifier = Rectifier(config.intake.image_width)
         self._gate = KeyframeGate(config.intake)
         self._windows = WindowAssembler(config.window)
-        self._world = World(config, [PoseRatioObserver(config.scale)])
+        self._world = World(config, [PoseObserver(config.scale, self.sensors)])
         self._next_id = 0
         self._spare: Keyframe | None = None
         self._epoch = 0  # counts resets: a window in the model's hands then belongs to the past

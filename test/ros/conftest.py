@@ -63,8 +63,8 @@ SMALL = {
     "model.name": "oracle",
     "window.size": 4,
     "window.overlap": 2,
-    # Four keyframes make six pairs, and those much shorter than the longest do not count: six is out of reach.
-    "scale.min_pairs": 3,
+    # A window of four has a keyframe to spare for one whose pose comes too late.
+    "scale.min_keyframes": 3,
     "intake.image_width": 320,
     "intake.disparity_px": 12.0,
     "ros.map_rate_hz": 4.0,

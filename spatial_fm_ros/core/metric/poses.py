@@ -12,8 +12,6 @@ from spatial_fm_ros.core.metric.observers import PlacedWindow, ScaleObservation,
 from spatial_fm_ros.core.metric.pose_alignment import PoseAlignment, align_poses
 from spatial_fm_ros.core.types import PosedKeyframe
 
-#: Fewer keyframes leave no redundancy to judge the scale by.
-FEWEST_KEYFRAMES = 4
 #: A scale this uncertain says only that odometry and images tell different stories.
 LARGEST_SIGMA = 0.35
 
@@ -47,8 +45,8 @@ class PoseObserver:
         if not known:
             return None
         newer, jump = self._since_jump(known)
-        if len(newer) < FEWEST_KEYFRAMES:
-            reason = f"{len(newer)} keyframes of the window have a pose, {FEWEST_KEYFRAMES} needed"
+        if len(newer) < self.config.min_keyframes:
+            reason = f"{len(newer)} keyframes of the window have a pose, {self.config.min_keyframes} needed"
             return unusable(self.name, reason + (f"; {jump}" if jump else ""))
         odom = np.stack([k.odom_from_camera for k in newer if k.odom_from_camera is not None])
         try:
@@ -83,7 +81,7 @@ class PoseObserver:
                 return unusable(self.name, f"travelled {found.travel_m:.2f} m in the window, {need} m needed{also}")
             return unusable(self.name, f"odometry travelled {found.travel_m:.2f} m, the images saw no motion{also}")
         agree = int(found.inliers.sum())
-        if agree < max(FEWEST_KEYFRAMES, count / 2) or found.sigma > LARGEST_SIGMA:
+        if agree < max(self.config.min_keyframes, count / 2) or found.sigma > LARGEST_SIGMA:
             return unusable(
                 self.name, f"odometry and images disagree: {agree} of {count} keyframes fit one scale; one slips{also}"
             )

@@ -1,0 +1,158 @@
+"""One log-scale from many depth ratios: by keyframe and range, with what can be wrong about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import t as student
+
+from spatial_fm_ros.core.config import LidarScaleConfig
+from spatial_fm_ros.core.metric.mode import Mode, located, weighted_mode
+from spatial_fm_ros.core.metric.projection import Hits
+from spatial_fm_ros.core.types import Array
+
+#: Log depth of a smoothed pixel against the LiDAR's: standard deviation beside what misplaced pixels make.
+PIXEL_NOISE = 0.03
+#: A projected point is not better placed than this, in pixels, even with a perfect extrinsic.
+PIXEL_ROUNDING = 0.5
+#: Range bins: enough to see a bias that grows with depth, few enough to fill.
+RANGE_BINS = 4
+#: Neighbouring pixels err together: so many of them are worth one.
+TOGETHER = 30.0
+#: What keyframes of one window usually differ by, and how many keyframes that belief is worth.
+USUAL_SCATTER, USUAL_COUNT = 0.005, 2.0
+#: Points of a keyframe beyond this number do not make it count more.
+FULL_KEYFRAME = 1000.0
+#: Ranges that disagree by more than this are reported.
+REPORTED_GAP = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """The hits of one keyframe, and the focal length of its depth grid in pixels."""
+
+    hits: Hits
+    focal: float
+
+
+@dataclass(frozen=True)
+class DepthRatio:
+    """log_scale: of metres per world unit; sigma and systematic as in ScaleObservation; warning: a sentence
+    when ranges disagree; figures by name."""
+
+    log_scale: float
+    sigma: float
+    systematic: float
+    warning: str
+    figures: dict[str, float]
+
+
+def window_ratio(views: Sequence[View], options: LidarScaleConfig) -> DepthRatio:
+    """The mode over all views, refined view by view. At least one view must have hits.
+
+    sigma is the scatter between keyframes (pixels of one image err together and do not count), over the
+    root of their number; systematic what the extrinsic's uncertainty does to these very pixels, and what
+    near and far disagree by.
+    """
+    views = [view for view in views if len(view.hits)]
+    weights = [_pixel_weights(view, options) for view in views]
+    ratios = np.concatenate([view.hits.log_ratio for view in views])
+    overall = weighted_mode(ratios, np.concatenate(weights))
+    own = [located(v.hits.log_ratio, w, overall.value, overall.spread) for v, w in zip(views, weights, strict=True)]
+    counted = np.array([float((mode.weights > 0).sum()) for mode in own])
+    trust = np.minimum(counted, FULL_KEYFRAME)
+    values = np.array([mode.value for mode in own])
+    log_scale = float(trust @ values / trust.sum()) if trust.sum() > 0 else overall.value
+    sigma = _scatter(values, trust, log_scale)
+    depths, biases, noise = _by_range(views, own, log_scale, overall.spread)
+    gap = float(np.sqrt(max(float(np.var(biases)) - noise**2, 0.0))) if len(biases) > 1 else 0.0
+    by_extrinsic = _extrinsic_error(views, own, options)
+    figures = {
+        "points": float(counted.sum()),
+        "keyframes": float((counted >= options.min_points).sum()),
+        "spread": overall.spread,
+        "inlier_share": float(counted.sum() / len(ratios)),
+        "extrinsic_sigma": by_extrinsic,
+        "range_gap": gap,
+    }
+    for i, (depth, bias) in enumerate(zip(depths, biases, strict=True)):
+        figures[f"range_{i}_m"], figures[f"range_{i}_bias"] = depth, bias
+    return DepthRatio(log_scale, sigma, float(np.hypot(by_extrinsic, gap)), _warning(depths, biases, noise), figures)
+
+
+def _pixel_weights(view: View, options: LidarScaleConfig) -> Array:
+    """Confidence over variance: where depth changes fast over pixels, a misplaced point is worth little."""
+    misplaced = PIXEL_ROUNDING**2 + np.square(view.focal * np.radians(options.extrinsic_sigma_deg))
+    misplaced = misplaced + np.square(view.focal * options.extrinsic_sigma_m / view.hits.points[:, 2])
+    variance = PIXEL_NOISE**2 + np.square(view.hits.slope).sum(axis=1) * misplaced
+    weight: Array = view.hits.confidence * PIXEL_NOISE**2 / variance
+    return weight
+
+
+def _scatter(values: Array, trust: Array, centre: float) -> float:
+    """Standard deviation of the weighted mean of keyframes, a few of which say little about scatter: a prior
+    joins in, and Student's quantile widens."""
+    effective = float(trust.sum() ** 2 / max(float(trust @ trust), 1e-12))
+    freedom = max(effective - 1.0, 0.0)
+    squares = float(trust @ np.square(values - centre) / max(trust.sum(), 1e-12)) * effective
+    variance = (squares + USUAL_COUNT * USUAL_SCATTER**2) / (freedom + USUAL_COUNT)
+    widened = float(student.ppf(0.977, freedom + USUAL_COUNT)) / 2.0
+    return widened * float(np.sqrt(variance / max(effective, 1.0)))
+
+
+def _by_range(
+    views: Sequence[View], own: Sequence[Mode], log_scale: float, spread: float
+) -> tuple[list[float], list[float], float]:
+    """Mean depth in metres and bias of every range bin, near to far, and the noise of such a bias.
+
+    Bins are cut by the LiDAR's depth, which the network's errors do not sort.
+    """
+    depth = np.concatenate([view.hits.points[:, 2] for view in views])
+    ratio = np.concatenate([view.hits.log_ratio for view in views])
+    weight = np.concatenate([mode.weights for mode in own])
+    inner = weight > 0
+    depth, ratio, weight = depth[inner], ratio[inner], weight[inner]
+    if len(depth) < RANGE_BINS * TOGETHER:
+        return [], [], 0.0
+    edges = np.quantile(depth, np.linspace(0, 1, RANGE_BINS + 1)[1:-1])
+    bins = np.searchsorted(edges, depth)
+    depths, biases, variances = [], [], []
+    for i in range(RANGE_BINS):
+        chosen = bins == i
+        effective = float(weight[chosen].sum() ** 2 / max(float(weight[chosen] @ weight[chosen]), 1e-12)) / TOGETHER
+        if effective < 1.0:
+            continue
+        depths.append(float(depth[chosen].mean()))
+        biases.append(located(ratio[chosen], weight[chosen], log_scale, 2.0 * spread).value - log_scale)
+        variances.append(spread**2 / effective)
+    return depths, biases, float(np.sqrt(np.mean(variances))) if variances else 0.0
+
+
+def _extrinsic_error(views: Sequence[View], own: Sequence[Mode], options: LidarScaleConfig) -> float:
+    """Standard deviation of the log-scale by the extrinsic's: each small turn and shift of the LiDAR changes a
+    point's depth, and the pixel it is compared with; the weighted mean of that is what the result moves by."""
+    moved, weight = [], []
+    for view, mode in zip(views, own, strict=True):
+        x, y, z = view.hits.points.T
+        gu, gv = view.focal * view.hits.slope.T / z  # change of log depth per metre across the view
+        # Row by row: the change of (log z - log depth) by a shift along x, y, z.
+        shift = np.stack([-gu, -gv, 1.0 / z + (gu * x + gv * y) / z])
+        # A turn w moves p by w x p.
+        turn = np.stack([y * shift[2] - z * shift[1], z * shift[0] - x * shift[2], x * shift[1] - y * shift[0]])
+        moved.append(np.concatenate([shift, turn]))
+        weight.append(mode.weights)
+    joined, weights = np.concatenate(moved, axis=1), np.concatenate(weight)
+    if not weights.sum() > 0:
+        return 0.0
+    change = joined @ weights / weights.sum()
+    shifts, turns = change[:3] * options.extrinsic_sigma_m, change[3:] * np.radians(options.extrinsic_sigma_deg)
+    return float(np.sqrt(np.square(shifts).sum() + np.square(turns).sum()))
+
+
+def _warning(depths: Sequence[float], biases: Sequence[float], noise: float) -> str:
+    if len(biases) < 2 or np.ptp(biases) < max(REPORTED_GAP, 4.0 * noise):
+        return ""
+    told = ", ".join(f"{bias:+.0%} at {depth:.1f} m" for depth, bias in zip(depths, biases, strict=True))
+    return f"near and far disagree ({told}): the network's depth bends, or the extrinsic is off"
