@@ -1,0 +1,181 @@
+"""One simulated drive for the metric benchmark: a seed, a case, and how far its scale is from the truth."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from spatial_fm_ros.core.config import Config
+from spatial_fm_ros.core.config_files import load_config
+from spatial_fm_ros.core.errors import InputError
+from spatial_fm_ros.core.models.base import SpatialModel
+from spatial_fm_ros.core.models.oracle import OracleModel
+from spatial_fm_ros.core.pipeline import Pipeline
+from spatial_fm_ros.core.types import Frame, ImuSample, LidarScan, PoseSample, ScaleState, Update
+from spatial_fm_ros.evaluation.trajectory import evaluate_trajectory
+from spatial_fm_ros.evaluation.tum import StampedPoses
+from spatial_fm_ros.simulation.faults import FaultInjector, FaultPlan
+from spatial_fm_ros.simulation.inertial import OdometryModel
+from spatial_fm_ros.simulation.scenario import get_scenario
+from spatial_fm_ros.simulation.simulator import Event, Simulator
+
+#: Odometry that ends 1 % of its way off: a walk of heading (rad per root metre), and a wheel radius that
+#: another robot has another of (standard deviation, as a share).
+DRIFT_YAW, DRIFT_SCALE = 0.004, 0.0
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is driven and which sensors may be used. Fields not named are the scenario's."""
+
+    scenario: str
+    title: str
+    duration_s: float = 30.0
+    camera_hz: float = 4.0
+    width: int = 160
+    detail: float = 0.25
+    model: str = "oracle"
+    odometry: bool = True
+    lidar: bool = False
+    imu: bool = False
+    faults: FaultPlan = FaultPlan()
+    jump_m: float = 0.0  # odometry is off by this from the middle of the run on
+    settings: tuple[str, ...] = ()
+
+
+@dataclass
+class Outcome:
+    """One run. scale: estimated units per metre over the whole trajectory (NaN where it does not move);
+    depth_errors: per window, log(true depth / published depth); sigmas: as published beside; states."""
+
+    seed: int
+    scale: float = float("nan")
+    ate_ratio: float = float("nan")
+    depth_errors: list[float] = field(default_factory=list)
+    sigmas: list[float] = field(default_factory=list)
+    states: list[str] = field(default_factory=list)
+    rejected: Counter[str] = field(default_factory=Counter)
+    turned_over: bool = False
+    jumps: int = 0
+    submaps: int = 0
+
+    @property
+    def scale_error(self) -> float:
+        """Of the trajectory where it moves, else of the depth of the windows called metric."""
+        if np.isfinite(self.scale):
+            return abs(float(np.log(self.scale)))
+        return float(np.median(np.abs(self.depth_errors))) if self.depth_errors else float("nan")
+
+
+def run(case: Case, seed: int, settings: dict[str, str]) -> Outcome:
+    """Drive it and compare with the truth."""
+    simulator = _simulator(case, seed)
+    plan = replace(case.faults, seed=seed)
+    injector = FaultInjector(plan)
+    config = _config(case, seed, settings)
+    model: SpatialModel | None = OracleModel(config.model, simulator.truth) if case.model == "oracle" else None
+    pipeline = Pipeline(config, model)
+    pipeline.load()
+    pipeline.set_rig(injector.rig(simulator.rig))
+    outcome = Outcome(seed)
+    for event in _jumped(injector.apply(simulator.events(0)), case, simulator):
+        _feed(pipeline, event, simulator, outcome)
+    while (update := pipeline.finish()) is not None:
+        _note(update, simulator, outcome)
+    outcome.jumps, outcome.submaps = pipeline.pose_jumps, pipeline.stats.submaps
+    _compare(pipeline, simulator, outcome)
+    return outcome
+
+
+def _simulator(case: Case, seed: int) -> Simulator:
+    rng = np.random.default_rng([seed, 99])
+    scenario = get_scenario(
+        case.scenario,
+        seed=seed,
+        duration_s=case.duration_s,
+        camera_hz=case.camera_hz,
+        detail=case.detail,
+        lidar_hz=10.0 if case.lidar else 0.0,
+        imu_hz=200.0 if case.imu else 0.0,
+        odometry_hz=50.0 if case.odometry else 0.0,
+        odometry_model=OdometryModel(scale_error=DRIFT_SCALE * rng.standard_normal(), yaw_walk=DRIFT_YAW),
+    )
+    return Simulator(scenario.with_size(case.width))
+
+
+def _config(case: Case, seed: int, settings: dict[str, str]) -> Config:
+    values = {
+        "model.name": case.model,
+        "model.oracle.noise": "0.05",
+        "model.oracle.outliers": "0.1",
+        "model.oracle.seed": str(seed),
+        "intake.max_interval_s": "0.5",
+        **dict(text.split("=", 1) for text in case.settings),
+        **settings,
+    }
+    return load_config(overrides=values)
+
+
+def _jumped(events: Iterator[Event], case: Case, simulator: Simulator) -> Iterator[Event]:
+    """Odometry after the middle of the run lies `jump_m` to the side."""
+    middle = simulator.scenario.start_ns + round(0.5e9 * case.duration_s)
+    for event in events:
+        if case.jump_m and isinstance(event.sample, PoseSample) and event.sample.stamp_ns > middle:
+            pose = event.sample.odom_from_body.copy()
+            pose[1, 3] += case.jump_m
+            event = replace(event, sample=replace(event.sample, odom_from_body=pose))
+        yield event
+
+
+def _feed(pipeline: Pipeline, event: Event, simulator: Simulator, outcome: Outcome) -> None:
+    sample = event.sample
+    if isinstance(sample, Frame):
+        update = pipeline.add_frame(sample)
+        if update is not None:
+            _note(update, simulator, outcome)
+    elif isinstance(sample, PoseSample):
+        pipeline.add_pose(sample)
+    elif isinstance(sample, LidarScan):
+        pipeline.add_scan(sample)
+    elif isinstance(sample, ImuSample):
+        pipeline.add_imu(sample)
+
+
+def _note(update: Update, simulator: Simulator, outcome: Outcome) -> None:
+    outcome.states.append(update.scale.state.value)
+    outcome.rejected.update(text.split(":")[0] for text in update.scale.rejected)
+    errors = []
+    for keyframe in update.keyframes:
+        truth = simulator.truth.depth(keyframe.stamp_ns, keyframe.camera)
+        use = np.isfinite(truth) & np.isfinite(keyframe.depth) & (keyframe.confidence > 0.5)
+        if use.sum() > 100:
+            errors.append(float(np.median(np.log(truth[use] / keyframe.depth[use]))))
+    if errors and update.scale.state in (ScaleState.METRIC, ScaleState.CONFLICT):
+        outcome.depth_errors.append(float(np.median(errors)))
+        outcome.sigmas.append(update.scale.sigma)
+
+
+def _compare(pipeline: Pipeline, simulator: Simulator, outcome: Outcome) -> None:
+    maps = pipeline.trajectories()
+    largest = max(maps, key=lambda each: len(each.stamps_ns), default=None)
+    if largest is None or len(largest.stamps_ns) < 3:
+        return
+    truth = simulator.truth.world_from_cameras(largest.stamps_ns)
+    if np.ptp(truth[:, :3, 3], axis=0).max() < 0.5:
+        return  # it stood or turned: a trajectory has no scale
+    try:
+        errors = evaluate_trajectory(
+            StampedPoses(largest.stamps_ns, largest.world_from_camera, "the map"),
+            StampedPoses(largest.stamps_ns, truth, "the truth"),
+        )
+        outcome.scale = 1.0 / errors.sim3.truth_from_estimate.scale
+        outcome.ate_ratio = errors.se3.ate.rmse / max(errors.sim3.ate.rmse, 1e-9)
+    except InputError:  # a straight path: positions do not fix a rotation, lengths fix the scale
+        seen, true = largest.world_from_camera[:, :3, 3], truth[:, :3, 3]
+        outcome.scale = float(np.linalg.norm(seen - seen.mean(0)) / np.linalg.norm(true - true.mean(0)))
+    turn = np.einsum("nij,nkj->nik", largest.world_from_camera[:, :3, :3], truth[:, :3, :3])
+    spread = np.einsum("nij,kj->nik", turn, turn[0])
+    outcome.turned_over = bool((np.trace(spread, axis1=1, axis2=2) < 0).any())
