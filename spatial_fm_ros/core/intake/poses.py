@@ -28,8 +28,8 @@ JUMP_ANGULAR_SPEED = 12.0  # rad/s
 class PoseBuffer:
     """Poses of one body in one frame, the last `keep_s` seconds. Thread-safe.
 
-    `jumps` counts steps no vehicle can make (a restarted odometry, a relocalisation); nothing is
-    interpolated across one. `dropped` counts poses left out for their stamps.
+    `jumps` counts steps no vehicle can make (a restarted odometry, a relocalisation) and changes of the
+    odometry frame; nothing is interpolated across one. `dropped` counts poses left out for their stamps.
     """
 
     def __init__(self, max_gap_s: float, keep_s: float) -> None:
@@ -44,6 +44,7 @@ class PoseBuffer:
         with self._lock:
             self._stamps: list[int] = []
             self._poses: list[Array] = []
+            self._frames: list[str] = []
             self._jumped: list[bool] = []  # between the sample before and this one
             self.jumps = 0
             self.dropped = 0
@@ -77,15 +78,16 @@ class PoseBuffer:
                 self.dropped += 1
                 return
             if verdict == "restart":
-                self._stamps, self._poses, self._jumped = [], [], []
+                self._stamps, self._poses, self._frames, self._jumped = [], [], [], []
             i = len(self._stamps)
             if self._stamps and sample.stamp_ns <= self._stamps[-1]:
                 i = bisect_left(self._stamps, sample.stamp_ns)
             if i < len(self._stamps) and self._stamps[i] == sample.stamp_ns:
-                self._poses[i] = pose
+                self._poses[i], self._frames[i] = pose, sample.frame_id
             else:
                 self._stamps.insert(i, sample.stamp_ns)
                 self._poses.insert(i, pose)
+                self._frames.insert(i, sample.frame_id)
                 self._jumped.insert(i, False)
             for j in range(i, min(i + 3, len(self._stamps))):  # steps whose end, start or velocity it is
                 jumped = self._is_jump(j)
@@ -120,6 +122,8 @@ class PoseBuffer:
     def _is_jump(self, i: int) -> bool:
         if i == 0:
             return False
+        if self._frames[i] != self._frames[i - 1]:
+            return True
         dt = (self._stamps[i] - self._stamps[i - 1]) * 1e-9
         angle = float(rotation_angle(self._poses[i - 1][:3, :3].T @ self._poses[i][:3, :3]))
         if angle > JUMP_ANGLE_RAD + JUMP_ANGULAR_SPEED * dt:
@@ -139,5 +143,5 @@ class PoseBuffer:
         # In batches of a tenth, for a list shifts all of its items.
         if self._stamps[-1] - self._stamps[0] > self._keep_ns * 1.1:
             k = bisect_left(self._stamps, self._stamps[-1] - self._keep_ns)
-            del self._stamps[:k], self._poses[:k], self._jumped[:k]
+            del self._stamps[:k], self._poses[:k], self._frames[:k], self._jumped[:k]
             self._jumped[0] = False

@@ -27,6 +27,10 @@ class Sensors:
         """Raises InputError for a pose that is none."""
         self.poses.add(replace(sample, stamp_ns=sample.stamp_ns + _ns(self.config.pose_time_offset_s)))
 
+    def add_lidar_pose(self, sample: PoseSample) -> None:
+        """A pose of LiDAR odometry: it is on the LiDAR's clock. Raises InputError for a pose that is none."""
+        self.poses.add(replace(sample, stamp_ns=sample.stamp_ns + _ns(self.config.lidar_time_offset_s)))
+
     def add_scan(self, scan: LidarScan) -> None:
         self.scans.add(replace(scan, stamp_ns=scan.stamp_ns + _ns(self.config.lidar_time_offset_s)))
 
