@@ -24,7 +24,8 @@ class SmallHub:
     """`repos` maps 'owner/name' to {file name: content}; `gated` and `private` ask for a token, `broken` answers 503.
 
     Large files come through a redirect to another address, as from the real hub's storage. `stop_after` bytes of a
-    large file, a download either loses its connection or (`hang`) stands still.
+    large file, a download loses its connection, or with `hang` stands still until `closing`. `claimed` sizes of a
+    repository's files are what it says instead of their own.
     """
 
     repos: dict[str, dict[str, bytes]] = field(default_factory=dict)
@@ -33,6 +34,8 @@ class SmallHub:
     stop_after: int | None = None
     hang: bool = False
     corrupt: bool = False
+    commit: str = COMMIT
+    claimed: dict[str, int] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
     stopped: threading.Event = field(default_factory=threading.Event)
     closing: threading.Event = field(default_factory=threading.Event)
@@ -101,15 +104,16 @@ def _handler(hub: SmallHub) -> type[BaseHTTPRequestHandler]:
                 self._reply(401, b"", {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"})
             elif name in hub.gated and not authorised:
                 self._reply(403, b"", {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access is restricted"})
-            elif revision not in ("main", COMMIT, "v1"):
+            elif revision not in ("main", hub.commit, "v1"):
                 self._reply(404, b"", {"X-Error-Code": "RevisionNotFound", "X-Error-Message": "Invalid rev id"})
             elif file not in hub.repos[name]:
                 headers = {"X-Error-Code": "EntryNotFound", "X-Error-Message": "Entry not found"}
-                self._reply(404, b"", {**headers, "X-Repo-Commit": COMMIT})
+                self._reply(404, b"", {**headers, "X-Repo-Commit": hub.commit})
             else:
                 content = hub.repos[name][file]
                 sha = _sha256(content)
-                linked = {"X-Linked-Etag": f'"{sha}"', "X-Linked-Size": str(len(content)), "X-Repo-Commit": COMMIT}
+                size = str(hub.claimed.get(name, len(content)))
+                linked = {"X-Linked-Etag": f'"{sha}"', "X-Linked-Size": size, "X-Repo-Commit": hub.commit}
                 self._reply(
                     302, b"", {**linked, "Location": f"{hub.address.replace('127.0.0.1', 'localhost')}/storage/{sha}"}
                 )

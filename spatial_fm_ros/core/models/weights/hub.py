@@ -52,15 +52,16 @@ class HubId:
 
 
 def cached(hub_id: HubId) -> Path | None:
-    """The weight file in huggingface_hub's cache, or None. Asks nobody."""
+    """The weight file in huggingface_hub's cache, or None, also where the cache may not be read. Asks nobody."""
     folder = cache_folder(hub_id.repo)
-    reference = folder / "refs" / hub_id.revision
-    commit = reference.read_text().strip() if reference.is_file() else hub_id.revision
-    snapshot = folder / "snapshots" / commit
-    if not snapshot.is_dir():
+    try:
+        reference = folder / "refs" / hub_id.revision
+        commit = reference.read_text().strip() if reference.is_file() else hub_id.revision
+        snapshot = folder / "snapshots" / commit
+        names = [str(path.relative_to(snapshot)) for path in snapshot.rglob("*") if path.is_file()]
+    except OSError:
         return None
-    names = [str(path.relative_to(snapshot)) for path in snapshot.rglob("*") if path.is_file()]
-    name = hub_id.file if hub_id.file in names else None if hub_id.file else choose(names)
+    name = choose(names) if hub_id.file is None else hub_id.file if hub_id.file in names else None
     return snapshot / name if name else None
 
 

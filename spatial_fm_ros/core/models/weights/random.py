@@ -15,14 +15,16 @@ POOL = 4_194_301
 LAYER_SCALE = 0.3  # large enough that every block matters, small enough that 100 of them do not run away
 TOKEN_SIGMA = 0.5
 
-#: Last layers of camera heads: weights near zero and a bias that makes a plausible camera (no turn, some 60 degrees
-#: of view), so that what follows the network has something to work on. VGGT's is added up over four iterations.
-_CAMERA_BIAS: dict[str, tuple[float, ...]] = {
+#: Last layers: their weights are near zero, and their bias makes a plausible camera (no turn, some 60 degrees of view)
+#: and depth around 1, so that what follows the network has something to work on. VGGT's camera is added up over four
+#: iterations.
+_LAST: dict[str, tuple[float, ...]] = {
     "pose_branch.fc2": (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.25, 0.22, 0.26),
     "cam_dec.fc_qvec": (0.0, 0.0, 0.0, 1.0),
     "cam_dec.fc_fov.0": (0.9, 1.05),
+    "output_conv2.2": (),
 }
-_CAMERA_GAIN = 0.02
+_LAST_GAIN = 0.02
 
 
 def randomise(module: nn.Module, seed: int, device: torch.device | str, dtype_of: DtypeOf) -> Loaded:
@@ -52,10 +54,9 @@ def randomise(module: nn.Module, seed: int, device: torch.device | str, dtype_of
 
 def _plan(owner: nn.Module, prefix: str, leaf: str, tensor: Tensor) -> tuple[float | Tensor, float]:
     """A parameter's value where it is constant, and its standard deviation where it is not (0 = constant)."""
-    camera = next((bias for suffix, bias in _CAMERA_BIAS.items() if prefix.endswith(suffix)), None)
+    last = next((bias for suffix, bias in _LAST.items() if prefix.endswith(suffix)), None)
     if leaf.endswith("bias"):
-        fits = camera is not None and tensor.numel() == len(camera)
-        return (torch.tensor(camera) if fits else 0.0), 0.0
+        return (torch.tensor(last) if last and tensor.numel() == len(last) else 0.0), 0.0
     if isinstance(owner, (nn.LayerNorm, nn.GroupNorm)):
         return 1.0, 0.0
     if leaf == "gamma":
@@ -68,7 +69,7 @@ def _plan(owner: nn.Module, prefix: str, leaf: str, tensor: Tensor) -> tuple[flo
         fan_in, power = tensor.shape[1], 1.0
     else:
         return 0.0, TOKEN_SIGMA
-    return 0.0, (power / fan_in) ** 0.5 * (_CAMERA_GAIN if camera is not None else 1.0)
+    return 0.0, (power / fan_in) ** 0.5 * (1.0 if last is None else _LAST_GAIN)
 
 
 def _pool(seed: int, device: torch.device, dtype: torch.dtype) -> Tensor:
