@@ -16,6 +16,7 @@ from da3_fixtures import FOLDERS, Recording, recorded, tiny
 from spatial_fm_ros.core.errors import ConfigError, InputError
 from spatial_fm_ros.core.models import depth_anything_3
 from spatial_fm_ros.core.models.depth_anything_3 import network as network_module
+from spatial_fm_ros.core.models.depth_anything_3.cameras import decode_cameras
 from spatial_fm_ros.core.models.depth_anything_3.nested import align
 from spatial_fm_ros.core.models.depth_anything_3.reference_view import reference_first, reordered
 
@@ -257,6 +258,17 @@ def test_a_broken_view_makes_unknown_numbers_not_exceptions(name: str) -> None:
     assert found.depth.isnan().any() and found.extrinsics.isnan().any()
 
 
+def test_a_broken_view_of_the_metric_network_stays_unknown() -> None:
+    """It is not taken for sky, which would be given a depth; the other views do not suffer."""
+    model, images = tiny("m"), pictures(1, 3, 56, 56)
+    broken = images.clone()
+    broken[0, 1] = torch.nan
+    with torch.inference_mode():
+        plain, found = model(images[:, [0, 2]]), model(broken)
+    assert found.depth[0, 1].isnan().all()
+    torch.testing.assert_close(found.depth[:, [0, 2]], plain.depth, rtol=1e-5, atol=1e-5)
+
+
 def test_nothing_but_sky_has_no_metres() -> None:
     model, images = tiny("nested"), pictures(1, 2, 28, 28)
     with torch.inference_mode():
@@ -293,6 +305,9 @@ def test_cameras_that_cannot_be_taken_are_refused() -> None:
         tiny("a")(images, extrinsics=poses[:, :1], intrinsics=K)
     with pytest.raises(ConfigError, match="saddle_balanced"):
         tiny("a")(images, reference="best")
+    for name in ("a", "m", "nested"):
+        with pytest.raises(InputError, match="same images"):
+            tiny(name)(images, views=tiny(name).view_tokens(images[:, :1]))
 
 
 @pytest.mark.parametrize(
@@ -322,5 +337,6 @@ def test_low_precision_backbone_stays_close_to_float32() -> None:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             rough = tiny("b")(images)
     assert rough.depth.dtype == torch.float32 and rough.pose_enc.dtype == torch.float32
+    assert torch.equal(rough.extrinsics, decode_cameras(rough.pose_enc, (56, 56))[0])
     error = ((rough.depth - exact.depth).abs() / exact.depth).median()
     assert 0 < float(error) < 0.02

@@ -173,6 +173,14 @@ def test_reference_views(components: Recording, views: int, strategy: str) -> No
     components.agrees(f"refsel_{strategy}_S{views}", reference_view(tokens, strategy))
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES[:2])
+def test_reference_view_is_chosen_in_full_precision(strategy: str) -> None:
+    tokens = torch.randn(200, 8, 48, generator=torch.Generator().manual_seed(3))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = reference_view(tokens, strategy)
+    assert torch.equal(found, reference_view(tokens, strategy))
+
+
 def test_unknown_reference_strategy_is_refused() -> None:
     with pytest.raises(ConfigError, match="saddle_sim_range"):
         reference_view(torch.ones(1, 3, 4), "nearest")

@@ -56,13 +56,13 @@ def sky_filled(depth: Tensor, sky: Tensor) -> Tensor:
     """Depth with the far end (0.99 quantile) of what is not sky put where sky is, over all views together.
 
     depth, sky of one shape. The whole set is ranked; the published code draws 100 000 values of it.
-    Unchanged where no more than 10 pixels are sky, or are not.
+    Unchanged where no more than 10 pixels are sky, or are not. Unknown depth (NaN) stays unknown.
     """
     non_sky = sky < NON_SKY
     count = int(non_sky.sum())
     if count <= FEW_PIXELS or non_sky.numel() - count <= FEW_PIXELS:
         return depth
-    return torch.where(non_sky, depth, quantile(depth[non_sky], SKY_QUANTILE))
+    return torch.where(non_sky | depth.isnan(), depth, quantile(depth[non_sky], SKY_QUANTILE))
 
 
 def metres(depth: Tensor, intrinsics: Tensor) -> Tensor:

@@ -106,12 +106,16 @@ def align(depth: Tensor, conf: Tensor, intrinsics: Tensor, metric_depth: Tensor,
 
 
 def in_metres(found: Output, sky: Tensor, alignment: Alignment) -> Output:
-    """The any-view output with depth and translations scaled; sky pixels far away and of the least confidence."""
+    """The any-view output with depth and translations scaled; sky pixels far away and of the least confidence.
+
+    Unknown depth (NaN) stays unknown.
+    """
     assert found.depth_conf is not None and found.extrinsics is not None
     scale, non_sky = alignment.scale, alignment.non_sky
     depth = found.depth * scale
     extrinsics = torch.cat([found.extrinsics[..., :3], found.extrinsics[..., 3:] * scale], dim=-1)
     if bool(non_sky.any()):
-        depth = torch.where(non_sky, depth, quantile(depth[non_sky], SKY_QUANTILE).clamp(max=MAX_SKY))
+        far = quantile(depth[non_sky], SKY_QUANTILE).clamp(max=MAX_SKY)
+        depth = torch.where(non_sky | depth.isnan(), depth, far)
     conf = torch.where(non_sky, found.depth_conf, 1.0)
     return replace(found, depth=depth, depth_conf=conf, extrinsics=extrinsics, sky=sky, scale_factor=scale)

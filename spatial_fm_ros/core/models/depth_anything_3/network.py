@@ -58,6 +58,17 @@ class Network(Published):
         check_images(images)
         return self.trunk.view_tokens(images, aux_layers)
 
+    def _views(self, images: Tensor, views: ViewTokens | None, aux_layers: Sequence[int]) -> ViewTokens:
+        if views is None:
+            return self.trunk.view_tokens(images, aux_layers)
+        grid = images.shape[-2] // PATCH, images.shape[-1] // PATCH
+        if views.tokens.shape[:2] != images.shape[:2] or views.grid != grid:
+            raise InputError(
+                f"Tokens of {list(views.tokens.shape[:2])} views with patches {list(views.grid)} are not those of "
+                f"images {list(images.shape)}; compute them with view_tokens from the same images."
+            )
+        return views
+
     def _in_chunks(self, head: Callable[..., tuple[Tensor, ...]], features: BackboneFeatures) -> list[Tensor]:
         """Results [B, S, ...] of a head on all views; heads keep the precision of their weights."""
         scenes = features.levels[0].shape[:2]
@@ -101,7 +112,7 @@ class AnyView(Network):
         check_strategy(reference)
         size = images.shape[-2], images.shape[-1]
         camera_tokens = self._camera_tokens(images, extrinsics, intrinsics)
-        views = self.trunk.view_tokens(images, aux_layers) if views is None else views
+        views = self._views(images, views, aux_layers)
         features = self.trunk.joint(views, camera_tokens, reference, aux_layers)
         with_rays = rays or use_ray_pose
         results = self._in_chunks(lambda tokens, grid: self.head(tokens, grid, with_rays), features)
@@ -109,7 +120,7 @@ class AnyView(Network):
         ray, ray_conf = results[2:] if with_rays else (None, None)
         with torch.autocast(images.device.type, enabled=False):
             pose_enc = self.cam_dec(features.camera.to(self.cam_dec.fc_t.weight.dtype)).float()
-        found = decode_cameras(pose_enc, size)
+            found = decode_cameras(pose_enc, size)
         if use_ray_pose:
             assert ray is not None and ray_conf is not None
             found = cameras_from_rays(ray, ray_conf, size, generator=generator)
@@ -152,7 +163,7 @@ class Metric(Network):
     def forward(self, images: Tensor, *, aux_layers: Sequence[int] = (), views: ViewTokens | None = None) -> Output:
         """Normalised images [B, S, 3, H, W]; `views` and `aux_layers` as in AnyView. Raises InputError."""
         check_images(images)
-        views = self.trunk.view_tokens(images, aux_layers) if views is None else views
+        views = self._views(images, views, aux_layers)
         features = self.trunk.joint(views, aux_layers=aux_layers)
         raw_depth, sky = self._in_chunks(self.head, features)
         return Output(depth=sky_filled(raw_depth, sky), raw_depth=raw_depth, sky=sky, aux=features.aux)

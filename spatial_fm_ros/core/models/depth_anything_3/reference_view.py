@@ -36,7 +36,8 @@ def reference_view(tokens: Tensor, strategy: str) -> Tensor:
     tokens = tokens.float()
     length: Tensor = tokens.norm(dim=-1)
     direction = tokens / length[..., None]
-    similarity = direction @ direction.mT - torch.eye(views, device=tokens.device)
+    with torch.autocast(tokens.device.type, enabled=False):  # low precision would often choose another view
+        similarity = direction @ direction.mT - torch.eye(views, device=tokens.device)
     if strategy == "saddle_sim_range":
         spread: Tensor = similarity.amax(-1) - similarity.amin(-1)
         return spread.argmax(-1)
