@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter1d, minimum_filter1d
 
 from spatial_fm_ros.core.types import Depth, Image
 
@@ -23,17 +24,20 @@ def edges(depth: Depth, tolerance: float) -> Mask:
 
     Inverse depth of any plane is linear in the image, so a slanted floor has no second difference however
     steep its depth: a pixel counts where inverse depth departs from the line through its neighbours, along a row
-    or column, by more than `tolerance` of itself. NaN neighbours tell nothing.
+    or column, by more than `tolerance` of itself; and what lies between two such pixels at most four apart, the
+    slope itself. NaN neighbours tell nothing.
     """
+    found = np.zeros(depth.shape, bool)
     with np.errstate(divide="ignore", invalid="ignore"):
         inverse = 1.0 / depth.astype(np.float32)
-        found = np.zeros(depth.shape, bool)
         for axis in (-1, -2):
             w = np.moveaxis(inverse, axis, -1)
-            bend = np.abs(w[..., 2:] + w[..., :-2] - 2.0 * w[..., 1:-1])
+            bent = np.zeros(w.shape, bool)
             # The farther side of a jump has the smaller inverse depth: it is what the jump is large beside.
-            jump = bend > tolerance * np.minimum(np.minimum(w[..., 2:], w[..., :-2]), w[..., 1:-1])
-            np.moveaxis(found, axis, -1)[..., 1:-1] |= jump
+            least = np.minimum(np.minimum(w[..., 2:], w[..., :-2]), w[..., 1:-1])
+            bent[..., 1:-1] = np.abs(w[..., 2:] + w[..., :-2] - 2.0 * w[..., 1:-1]) > tolerance * least
+            near = maximum_filter1d(bent, 5, mode="constant")
+            np.moveaxis(found, axis, -1)[...] |= bent | minimum_filter1d(near, 5, mode="constant")
     return found
 
 

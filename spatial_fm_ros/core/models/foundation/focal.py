@@ -6,60 +6,56 @@ way stay exactly consistent with all image motion when camera centres are stretc
 diag(1, 1, s) up to the principal point. That is the direction in which images say nothing about the focal length
 (the affine ambiguity; Hartley and Zisserman, Multiple View Geometry, 2004, chapter 19), so it is where a guess is
 wrong. A view turned by small angles across the optical axis is turned by 1/s of them, which keeps its pixels.
-Views that go round something do fix the focal length; then depth and poses are better left as they are. Which of the
-two holds is measured: the same pixels seen from two views must be the same points.
+But views that go round something do fix the focal length, and a network may get depth and poses right all the
+same: then they are better left as they are. The images decide: under the right geometry the same point looks alike
+in two views.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from spatial_fm_ros.core.geometry.rotations import chordal_mean, invert_pose
-from spatial_fm_ros.core.types import Array, Depth
+from spatial_fm_ros.core.types import Array, Depth, Image
 
 #: Below this, as |log s|, a correction is not worth its errors; above the second the guess is no focal length.
 NEGLIGIBLE, ABSURD = 0.002, 0.5
-#: Pixels compared per pair of views, and how well their depths must agree before.
-PIXELS, AGREEMENT = 400, 0.1
+#: Pixels compared per pair of views, and the blur under which they are, in pixels: a wrong focal length shifts by
+#: a few per cent of the disparity.
+PIXELS, BLUR = 1500, 1.5
 
 
 @dataclass(frozen=True, eq=False)
 class TrueGeometry:
-    """world_from_camera [N, 4, 4] and the factor of all depths under the true cameras.
-
-    ratio: f_true / f_net, the median of the window; spread: median distance over depth between the points of the
-    same pixel in two views (NaN where none are shared).
-    """
+    """world_from_camera [N, 4, 4] and the factor of all depths under the true cameras; ratio: f_true / f_net, the
+    median of the window."""
 
     world_from_camera: Array
     depth_factor: float
     ratio: float
-    spread: float
 
 
-def under_true_cameras(world_from_camera: Array, K_net: Array, K_true: Array, depth: Depth) -> TrueGeometry:
+def under_true_cameras(
+    world_from_camera: Array, K_net: Array, K_true: Array, depth: Depth, grey: Image
+) -> TrueGeometry:
     """Poses float64 [N, 4, 4] and depth [N, h, w] (NaN unknown) found with K_net, for K_true [N, 3, 3] of one grid.
 
-    Precondition: all poses are finite.
+    grey: uint8 [N, h, w] on the same grid. Precondition: all poses are finite.
     """
     log_ratios = np.log(K_true[:, [0, 1], [0, 1]] / K_net[:, [0, 1], [0, 1]])
-    log_s = float(np.median(log_ratios.mean(axis=1)))
-    kept = TrueGeometry(world_from_camera, 1.0, float(np.exp(log_s)), float("nan"))
-    if not NEGLIGIBLE < abs(log_s) < ABSURD:
+    ratio = float(np.exp(np.median(log_ratios.mean(axis=1))))
+    kept = TrueGeometry(world_from_camera, 1.0, ratio)
+    if not NEGLIGIBLE < abs(np.log(ratio)) < ABSURD:
         return kept
-    pairs = _shared_pixels(world_from_camera, K_net, depth)
-    stretched = _stretched(world_from_camera, K_net, K_true, kept.ratio)
-    if pairs is None:
-        return TrueGeometry(stretched, kept.ratio, kept.ratio, float("nan"))
-    spreads = [
-        _spread(pairs, poses, K_true, factor) for poses, factor in ((world_from_camera, 1.0), (stretched, kept.ratio))
-    ]
-    if spreads[0] < spreads[1]:
-        return TrueGeometry(world_from_camera, 1.0, kept.ratio, spreads[0])
-    return TrueGeometry(stretched, kept.ratio, kept.ratio, spreads[1])
+    stretched = TrueGeometry(_stretched(world_from_camera, K_net, K_true, ratio), ratio, ratio)
+    blurred = np.stack([cv2.GaussianBlur(image, (0, 0), BLUR) for image in grey]).astype(np.float32)
+    errors = [_unlikeness(found, K_true, depth, blurred) for found in (kept, stretched)]
+    return kept if errors[0] < errors[1] else stretched
 
 
 def _stretched(poses: Array, K_net: Array, K_true: Array, s: float) -> Array:
@@ -76,58 +72,24 @@ def _stretched(poses: Array, K_net: Array, K_true: Array, s: float) -> Array:
     return moved
 
 
-@dataclass(frozen=True, eq=False)
-class _Pairs:
-    """The same scene point in two views: view numbers, pixels [M, 2] and depths [M] of both."""
-
-    views: tuple[Array, Array]
-    pixels: tuple[Array, Array]
-    depths: tuple[Array, Array]
-
-
-def _shared_pixels(poses: Array, K: Array, depth: Depth) -> _Pairs | None:
-    """Pixels that meet in two views under the network's own geometry; None where there are too few."""
+def _unlikeness(found: TrueGeometry, K: Array, depth: Depth, images: NDArray[np.float32]) -> float:
+    """Median difference of grey levels between pixels and where they fall in other views; infinite without any."""
     count, height, width = depth.shape
-    steps = {1, max(1, count // 2)}
-    found: list[tuple[Array, ...]] = []
-    for i, j in [(i, i + step) for step in steps for i in range(count - step)]:
+    poses, differences = found.world_from_camera, []
+    for i, j in {(i, i + step) for step in (1, max(1, count // 2)) for i in range(count - step)}:
         known = np.flatnonzero(np.isfinite(depth[i]))
         if not len(known):
             continue
-        v, u = np.divmod(known[np.linspace(0, len(known) - 1, min(PIXELS, len(known))).astype(np.int64)], width)
-        z = depth[i, v, u].astype(np.float64)
-        first = np.stack([u, v], axis=1).astype(np.float64)
-        points = _lifted(first, z, K[i]) @ poses[i, :3, :3].T + poses[i, :3, 3]
-        back = invert_pose(poses[j])
-        seen = points @ back[:3, :3].T + back[:3, 3]
+        known = known[np.linspace(0, len(known) - 1, min(PIXELS, len(known))).astype(np.int64)]
+        v, u = np.divmod(known, width)
+        z = depth[i, v, u].astype(np.float64) * found.depth_factor
+        rays = np.linalg.inv(K[i]) @ np.stack([u, v, np.ones_like(u)])
+        j_from_i = invert_pose(poses[j]) @ poses[i]
+        seen = K[j] @ (j_from_i[:3, :3] @ (rays * z) + j_from_i[:3, 3:])
         with np.errstate(divide="ignore", invalid="ignore"):
-            second = (seen @ K[j].T)[:, :2] / seen[:, 2:]
-        inside = (seen[:, 2] > 0) & (second > -0.5).all(1) & (second < (width - 0.5, height - 0.5)).all(1)
-        first, second, z, expected = first[inside], second[inside], z[inside], seen[inside, 2]
-        at = np.rint(second).astype(np.int64)
-        there = depth[j, at[:, 1], at[:, 0]].astype(np.float64)
-        agree = np.abs(there / expected - 1.0) < AGREEMENT
-        size = int(agree.sum())
-        found.append(
-            (np.full(size, i), np.full(size, j), first[agree], second[agree], z[agree], there[agree])
-        )
-    if sum(len(each[0]) for each in found) < PIXELS // 4:
-        return None
-    i_all, j_all, first, second, z, there = (np.concatenate(column) for column in zip(*found, strict=True))
-    return _Pairs((i_all, j_all), (first, second), (z, there))
-
-
-def _spread(pairs: _Pairs, poses: Array, K: Array, factor: float) -> float:
-    """Median distance over depth of the pairs' points under these cameras."""
-    points = []
-    for view, pixels, z in zip(pairs.views, pairs.pixels, pairs.depths, strict=True):
-        local = _lifted(pixels, z * factor, K[view])
-        points.append(np.einsum("nij,nj->ni", poses[view, :3, :3], local) + poses[view, :3, 3])
-    return float(np.median(np.linalg.norm(points[0] - points[1], axis=1) / (pairs.depths[0] * factor)))
-
-
-def _lifted(pixels: Array, z: Array, K: Array) -> Array:
-    """Points [M, 3] of pixels [M, 2] at depths [M]; K [3, 3] or one for each pixel [M, 3, 3]."""
-    homogeneous = np.concatenate([pixels, np.ones((len(pixels), 1))], axis=1)
-    rays: Array = np.linalg.solve(np.broadcast_to(K, (len(pixels), 3, 3)), homogeneous[..., None])[..., 0]
-    return rays * z[:, None]
+            at = (seen[:2] / seen[2]).astype(np.float32)
+        inside = (seen[2] > 0) & (at >= 0).all(axis=0) & (at[0] <= width - 1) & (at[1] <= height - 1)
+        there = cv2.remap(images[j], at[0][None], at[1][None], cv2.INTER_LINEAR)[0]
+        differences.append(np.abs(there - images[i, v, u])[inside])
+    every = np.concatenate(differences) if differences else np.zeros(0)
+    return float(np.median(every)) if len(every) else float("inf")

@@ -29,7 +29,7 @@ def available_bytes(device: torch.device) -> int:
         free, _ = torch.cuda.mem_get_info(device)
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(free + unused)
-    limits = [_meminfo(), _control_group()]
+    limits = [_meminfo(), control_group_bytes()]
     return min(limit for limit in limits if limit is not None)
 
 
@@ -40,7 +40,7 @@ def _meminfo() -> int:
     return 1 << 62
 
 
-def _control_group(root: Path = Path("/sys/fs/cgroup")) -> int | None:
+def control_group_bytes(root: Path = Path("/sys/fs/cgroup")) -> int | None:
     """What the memory limit of this process's (version 2) control group leaves; None without a limit."""
     try:
         limit = (root / "memory.max").read_text().strip()

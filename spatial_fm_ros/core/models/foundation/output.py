@@ -61,9 +61,11 @@ def to_prediction(
     depth[~posed] = np.nan
     poses = np.where(posed[:, None, None], output.world_from_camera, np.nan)
     K_true[~np.isfinite(K_true).all(axis=(1, 2))] = np.median(K_true[posed], axis=0)
+    images = np.stack([_at_grid(_as_uint8(keyframe.image), grid) for keyframe in keyframes])
     figures = {"focal_px": float(np.median(K_true[posed, 0, 0]))}
     if all(keyframe.camera is not None for keyframe in keyframes) and np.isfinite(K_net[posed]).all():
-        true = under_true_cameras(poses[posed], K_net[posed], K_true[posed], depth[posed])
+        grey = np.stack([cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images[posed]])
+        true = under_true_cameras(poses[posed], K_net[posed], K_true[posed], depth[posed], grey)
         # A network that knows metres knows them from the focal length: depth is proportional to the true one.
         gauge = true.ratio / true.depth_factor if output.metric else 1.0
         poses[posed] = true.world_from_camera
@@ -71,7 +73,6 @@ def to_prediction(
         depth *= np.float32(true.depth_factor * gauge)
         figures["focal_ratio"] = true.ratio
 
-    images = [_at_grid(_as_uint8(keyframe.image), grid) for keyframe in keyframes]
     removed, doubted = _unbelievable(images, depth, output.sky, placements, grid, config)
     depth[removed] = np.nan
     evidence = np.stack([to_grid(c, at, grid) for c, at in zip(output.confidence, placements, strict=True)])
@@ -123,7 +124,7 @@ def _intrinsics(
 
 
 def _unbelievable(
-    images: Sequence[Image],
+    images: Image,
     depth: Depth,
     sky: Mask | None,
     placements: Sequence[Placement],
