@@ -162,6 +162,7 @@ class MapConfig:
     min_confidence: float = param(0.5, "pixels below this confidence do not enter the map", low=0.0, high=1.0)
     max_depth: float = param(0.0, "pixels beyond this depth do not enter the map; 0 = no limit", low=0.0)
     stride: int = param(2, "every n-th pixel of a depth row and column enters the map", low=1, high=16)
+    lidar: bool = param(True, "once metric, colour LiDAR points from the images and draw image depth to them in the map")
     exposure: bool = param(True, "bring the colours of each keyframe to the exposure of the map so far")
 
 

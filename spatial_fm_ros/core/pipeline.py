@@ -21,7 +21,8 @@ from spatial_fm_ros.core.geometry.rotations import rotation_angle
 from spatial_fm_ros.core.intake.gate import GateDecision, KeyframeGate
 from spatial_fm_ros.core.intake.sensors import Sensors
 from spatial_fm_ros.core.intake.windows import WindowAssembler
-from spatial_fm_ros.core.metric.poses import PoseObserver
+from spatial_fm_ros.core.mapping.lidar_surface import LidarSurface
+from spatial_fm_ros.core.metric.create import create_observers
 from spatial_fm_ros.core.models.base import SpatialModel
 from spatial_fm_ros.core.models.registry import create_model
 from spatial_fm_ros.core.stats import PipelineStats
@@ -57,7 +58,8 @@ class Pipeline:
         self._rectifier = Rectifier(config.intake.image_width)
         self._gate = KeyframeGate(config.intake)
         self._windows = WindowAssembler(config.window)
-        self._world = World(config, [PoseObserver(config.scale, self.sensors)])
+        self._observers = create_observers(config, self.sensors)
+        self._world = self._new_world()
         self._next_id = 0
         self._spare: Keyframe | None = None
         self._epoch = 0  # counts resets: a window in the model's hands then belongs to the past
@@ -218,8 +220,14 @@ class Pipeline:
             self.sensors.clear()
             self._epoch += 1
             self._spare = None
-            self._world = World(self.config, self._world.observers)
+            self._world = self._new_world()
             self.stats = PipelineStats(resets=self.stats.resets + 1)
+
+    def _new_world(self) -> World:
+        for observer in self._observers:
+            observer.reset()
+        lidar = LidarSurface(self.config.scale.lidar, self.sensors) if self.config.map.lidar else None
+        return World(self.config, self._observers, lidar)
 
     def _keep(self, keyframe: Keyframe) -> None:
         self.stats.keyframes += 1

@@ -13,6 +13,7 @@ from spatial_fm_ros.core.align.submap import Submap, Trajectory
 from spatial_fm_ros.core.config import Config
 from spatial_fm_ros.core.geometry.rotations import invert_pose
 from spatial_fm_ros.core.geometry.similarity import Sim3
+from spatial_fm_ros.core.mapping.lidar_surface import LidarSurface
 from spatial_fm_ros.core.mapping.surface import surface_points
 from spatial_fm_ros.core.mapping.voxel_map import VoxelMap
 from spatial_fm_ros.core.metric.filter import ScaleFilter
@@ -62,9 +63,11 @@ class Rescaling:
 class World:
     """Not thread-safe: the pipeline guards it."""
 
-    def __init__(self, config: Config, observers: Sequence[ScaleObserver]) -> None:
+    def __init__(self, config: Config, observers: Sequence[ScaleObserver], lidar: LidarSurface | None = None) -> None:
+        """`lidar`: joins keyframes with scans while the world is in metres; None: images alone make the map."""
         self.config = config
         self.observers = observers
+        self.lidar = lidar
         self.submaps: list[Submap] = []
         self.scale = ScaleEstimate()
         self.loaded: list[PointCloud] = []
@@ -86,7 +89,7 @@ class World:
         points = []
         for keyframe in fresh:
             submap.add_keyframe(keyframe)
-            cloud = surface_points(keyframe, self.config.map)
+            cloud = self._surface(keyframe, posed, submap.scale.known)
             points.append(submap.add_points(cloud, keyframe.world_from_camera[:3, 3]))
         submap.voxels.forget(posed[-1].world_from_camera[:3, 3] - submap.origin)
         submap.has_structure |= prediction.has_depth
@@ -182,6 +185,12 @@ class World:
             sim = scaled_about(sim, float(np.exp(changes[-1])), centre)
             submap.applied[-1] += float(changes[-1])
         return sim, Rescaling(float(np.exp(whole)), refined, largest)
+
+    def _surface(self, keyframe: PosedKeyframe, window: Sequence[PosedKeyframe], metric: bool) -> PointCloud:
+        if self.lidar is None or not metric:
+            return surface_points(keyframe, self.config.map)
+        keyframe, lidar_points = self.lidar.join(keyframe, window)
+        return PointCloud.joined([surface_points(keyframe, self.config.map), lidar_points])
 
     def _renew_tail(self, submap: Submap, window: Window, posed: list[PosedKeyframe]) -> None:
         """What the next window may share. A camera that stands or turns keeps the depth it saw before."""

@@ -74,9 +74,25 @@ def depth_field(depth: Depth, confidence: Depth, min_confidence: float) -> Depth
     )
 
 
-def hits(field: DepthField, camera: Camera, points: Array) -> tuple[Hits, int]:
-    """LiDAR points [N, 3] of the camera frame (metres) on comparable pixels of `field`, whose pinhole
-    `camera` is, without those that something nearer hides; and how many fell into the image at all."""
+@dataclass(frozen=True, eq=False)
+class Visible:
+    """LiDAR points that a camera sees, [N] each, and the pixels they fall on.
+
+    points [N, 3] in the camera frame; slope [N, 2] of log network depth per pixel, 0 where unknown; in_image:
+    how many points fell into the image, hidden ones too; spacing: mean distance between these, in pixels.
+    """
+
+    points: Array
+    row: NDArray[np.int64]
+    column: NDArray[np.int64]
+    slope: Array
+    in_image: int
+    spacing: float
+
+
+def visible(field: DepthField, camera: Camera, points: Array) -> Visible:
+    """Of LiDAR points [N, 3] of the camera frame (metres) those inside the image of the pinhole `camera`, whose
+    depth `field` is, without those that a nearer LiDAR point hides."""
     height, width = field.log_depth.shape
     points = points[points[:, 2] > NEAREST_M]  # NaN is not
     u, v = _pixels(camera.K, points)
@@ -84,19 +100,26 @@ def hits(field: DepthField, camera: Camera, points: Array) -> tuple[Hits, int]:
     points, u, v = points[inside], u[inside], v[inside]
     column, row = np.rint(u).astype(np.int64), np.rint(v).astype(np.int64)
     slope = field.slope[:, row, column].T.astype(np.float64)
-    keep = np.isfinite(field.log_depth[row, column])
-    keep &= ~_hidden(points[:, 2], u, v, np.abs(slope).sum(axis=1), (height, width))
-    chosen = np.flatnonzero(keep)
+    spacing = float(np.sqrt((np.ptp(u) + 1.0) * (np.ptp(v) + 1.0) / len(u))) if len(u) else float("inf")
+    seen = ~_hidden(points[:, 2], u, v, np.abs(slope).sum(axis=1), spacing, (height, width))
+    return Visible(points[seen], row[seen], column[seen], slope[seen], len(u), spacing)
+
+
+def hits(field: DepthField, camera: Camera, points: Array) -> tuple[Hits, int]:
+    """LiDAR points [N, 3] of the camera frame (metres) on comparable pixels of `field`, whose pinhole
+    `camera` is, without those that something nearer hides; and how many fell into the image at all."""
+    seen = visible(field, camera, points)
+    chosen = np.flatnonzero(np.isfinite(field.log_depth[seen.row, seen.column]))
     if len(chosen) > MOST_HITS:
         chosen = chosen[np.random.default_rng(0).random(len(chosen)) < MOST_HITS / len(chosen)]
-    row, column, points = row[chosen], column[chosen], points[chosen]
+    row, column, kept = seen.row[chosen], seen.column[chosen], seen.points[chosen]
     found = Hits(
-        points,
-        np.log(points[:, 2]) - field.log_depth[row, column],
-        slope[chosen],
+        kept,
+        np.log(kept[:, 2]) - field.log_depth[row, column],
+        seen.slope[chosen],
         field.confidence[row, column].astype(np.float64),
     )
-    return found, len(keep)
+    return found, seen.in_image
 
 
 def in_view(camera: Camera, x: Depth, y: Depth, z: Depth, margin: float) -> NDArray[np.bool_]:
@@ -114,14 +137,15 @@ def _pixels(K: Array, points: Array) -> tuple[Array, Array]:
     return K[0, 0] * x + K[0, 1] * y + K[0, 2], K[1, 1] * y + K[1, 2]
 
 
-def _hidden(z: Array, u: Array, v: Array, slope: Array, shape: tuple[int, int]) -> NDArray[np.bool_]:
+def _hidden(
+    z: Array, u: Array, v: Array, slope: Array, spacing: float, shape: tuple[int, int]
+) -> NDArray[np.bool_]:
     """Points [N] that lie clearly behind another one beside them: the LiDAR sees around things, the camera
     does not. A coarse buffer of nearest depths, its cells wide enough that beams leave no gaps; `slope`
     (change of log depth per pixel) tells how far a surface itself recedes over those cells."""
     if not len(z):
         return np.zeros(0, dtype=bool)
-    area = (np.ptp(u) + 1.0) * (np.ptp(v) + 1.0)
-    cell = float(np.clip(1.5 * np.sqrt(area / len(z)), 2.0, 24.0))
+    cell = float(np.clip(1.5 * spacing, 2.0, 24.0))
     row, column = ((v + 0.5) / cell).astype(np.int64), ((u + 0.5) / cell).astype(np.int64)
     nearest = np.full((int(shape[0] / cell) + 1, int(shape[1] / cell) + 1), np.inf, np.float32)
     np.minimum.at(nearest, (row, column), z.astype(np.float32))
