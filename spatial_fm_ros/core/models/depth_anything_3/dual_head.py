@@ -9,18 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spatial_fm_ros.core.models.depth_anything_3.presets import PATCH, NetworkConfig
-from spatial_fm_ros.core.models.vit.dpt import Reassemble, Scratch, resized, with_sine_map
+from spatial_fm_ros.core.models.vit.dpt import PixelLayers, Reassemble, Scratch, with_sine_map
 
 #: Width of the last hidden layer.
 HIDDEN = 32
 AUX = "_aux"
 #: The published file holds four output stacks for rays; only the last was trained to be read.
 AUX_STACK = "3"
-
-
-def depth_layers(channels: int, out: int) -> nn.Sequential:
-    """3x3, ReLU, 1x1."""
-    return nn.Sequential(nn.Conv2d(channels, HIDDEN, 3, padding=1), nn.ReLU(), nn.Conv2d(HIDDEN, out, 1))
 
 
 class RayLayers(nn.Module):
@@ -50,14 +45,14 @@ class DualScratch(Scratch):
     def __init__(self, channels: Sequence[int], features: int) -> None:
         super().__init__(channels, features, relu_skip=False, suffixes=("", AUX))
         self.output_conv1 = nn.Conv2d(features, features // 2, 3, padding=1)
-        self.output_conv2 = depth_layers(features // 2, 2)
+        self.output_conv2 = PixelLayers(features // 2, HIDDEN, 2)
         self.output_conv1_aux = nn.ModuleDict({AUX_STACK: ray_neck(features)})
         self.output_conv2_aux = nn.ModuleDict({AUX_STACK: RayLayers(features // 2)})
 
     def depth_logits(self, levels: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
         """[N, 2, *size] of four lateral maps."""
-        x = resized(self.output_conv1(self.fused(levels)), size)
-        return self.output_conv2(with_sine_map(x, size[1] / size[0], torch.float32))  # type: ignore[no-any-return]
+        x = self.output_conv1(self.fused(levels))
+        return self.output_conv2(x, size, size[1] / size[0], torch.float32)  # type: ignore[no-any-return]
 
     def ray_logits(self, levels: Sequence[Tensor], aspect: float) -> Tensor:
         """[N, 7, 2h, 2w] of four lateral maps, the finest [N, features, h, w]."""

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spatial_fm_ros.core.models.depth_anything_3.dual_head import depth_layers
+from spatial_fm_ros.core.models.depth_anything_3.dual_head import HIDDEN
 from spatial_fm_ros.core.models.depth_anything_3.presets import PATCH, NetworkConfig
 from spatial_fm_ros.core.models.depth_anything_3.statistics import quantile
-from spatial_fm_ros.core.models.vit.dpt import Reassemble, Scratch, resized
+from spatial_fm_ros.core.models.vit.dpt import PixelLayers, Reassemble, Scratch
 
 #: Below this the sky channel says "not sky" when depth is filled or aligned.
 NON_SKY = 0.3
@@ -28,13 +28,13 @@ class MetricScratch(Scratch):
     def __init__(self, channels: Sequence[int], features: int) -> None:
         super().__init__(channels, features, relu_skip=False)
         self.output_conv1 = nn.Conv2d(features, features // 2, 3, padding=1)
-        self.output_conv2 = depth_layers(features // 2, 1)
-        self.sky_output_conv2 = depth_layers(features // 2, 1)
+        self.output_conv2 = PixelLayers(features // 2, HIDDEN, 1)
+        self.sky_output_conv2 = PixelLayers(features // 2, HIDDEN, 1)
 
     def logits(self, levels: Sequence[Tensor], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Of depth and sky, [N, 1, *size], of four lateral maps."""
-        x = resized(self.output_conv1(self.fused(levels)), size)
-        return self.output_conv2(x), self.sky_output_conv2(x)
+        x = self.output_conv1(self.fused(levels))
+        return self.output_conv2(x, size), self.sky_output_conv2(x, size)
 
 
 class MetricHead(Reassemble):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from spatial_fm_ros.core.models.vggt.config import VggtConfig
-from spatial_fm_ros.core.models.vit.dpt import Reassemble, Scratch, resized, with_sine_map
+from spatial_fm_ros.core.models.vit.dpt import PixelLayers, Reassemble, Scratch, resized
 
 #: Channels between the last two convolutions.
 INNER = 32
@@ -25,14 +25,13 @@ class FusedFeatures(Reassemble):
         self.scratch = Scratch(config.dpt_out_channels, features, relu_skip=True)
         self.scratch.add_module("output_conv1", nn.Conv2d(features, out, 3, padding=1))
 
-    def fused(self, tokens: Sequence[Tensor], grid: tuple[int, int], size: tuple[int, int], aspect: float) -> Tensor:
-        """Patch tokens [N, rows * columns, 2C] of four levels to features [N, out, *size]."""
+    def fused(self, tokens: Sequence[Tensor], grid: tuple[int, int], aspect: float) -> Tensor:
+        """Patch tokens [N, rows * columns, 2C] of four levels to features [N, out, 8 rows, 8 columns]."""
         laterals = [
             self.scratch.lateral(level, self.reassembled(t, level, grid, aspect, self.map_precision))
             for level, t in enumerate(tokens)
         ]
-        x = resized(self.scratch.get_submodule("output_conv1")(self.scratch.fused(laterals)), size)
-        return x if self.map_precision is None else with_sine_map(x, aspect, self.map_precision)
+        return self.scratch.get_submodule("output_conv1")(self.scratch.fused(laterals))  # type: ignore[no-any-return]
 
 
 class TrackFeatures(FusedFeatures):
@@ -45,7 +44,8 @@ class TrackFeatures(FusedFeatures):
     def forward(self, tokens: Sequence[Tensor], grid: tuple[int, int], size: tuple[int, int]) -> tuple[Tensor]:
         """Patch tokens of four levels to maps [N, features, H // stride, W // stride] of images of `size`."""
         height, width = size
-        return (self.fused(tokens, grid, (height // self.stride, width // self.stride), width / height),)
+        x = self.fused(tokens, grid, width / height)
+        return (resized(x, (height // self.stride, width // self.stride)),)
 
 
 class DenseHead(FusedFeatures):
@@ -58,13 +58,14 @@ class DenseHead(FusedFeatures):
         half = config.dpt_features // 2
         super().__init__(config, config.dpt_features, half, sine_maps=True)
         self.activation = activation
-        last = nn.Sequential(nn.Conv2d(half, INNER, 3, padding=1), nn.ReLU(), nn.Conv2d(INNER, channels + 1, 1))
-        self.scratch.add_module("output_conv2", last)
+        self.scratch.add_module("output_conv2", PixelLayers(half, INNER, channels + 1))
 
     def forward(self, tokens: Sequence[Tensor], grid: tuple[int, int], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Patch tokens of four levels to values [N, H, W, channels] and confidence >= 1, [N, H, W]."""
-        x = self.fused(tokens, grid, size, size[1] / size[0])
-        return activated(self.scratch.get_submodule("output_conv2")(x), self.activation)
+        aspect = size[1] / size[0]
+        x = self.fused(tokens, grid, aspect)
+        x = self.scratch.get_submodule("output_conv2")(x, size, aspect, self.map_precision)
+        return activated(x, self.activation)
 
 
 def activated(x: Tensor, activation: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:

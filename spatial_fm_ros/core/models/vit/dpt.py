@@ -22,6 +22,26 @@ def with_sine_map(x: Tensor, aspect: float, precision: torch.dtype) -> Tensor:
     return x + (sine.WEIGHT * added).to(x.dtype)
 
 
+class PixelLayers(nn.Module):
+    """A map brought to the image's size, then a 3x3 convolution, ReLU and a 1x1 convolution to the last numbers."""
+
+    def __init__(self, channels: int, hidden: int, out: int) -> None:
+        super().__init__()
+        self.out = out
+        # The names they have in the checkpoints.
+        self.add_module("0", nn.Conv2d(channels, hidden, 3, padding=1))
+        self.add_module("2", nn.Conv2d(hidden, out, 1))
+
+    def forward(
+        self, x: Tensor, size: tuple[int, int], aspect: float = 1.0, map_precision: torch.dtype | None = None
+    ) -> Tensor:
+        """x [N, channels, h, w] to [N, out, *size]; map_precision None: no sine map is added."""
+        x = resized(x, size)
+        if map_precision is not None:
+            x = with_sine_map(x, aspect, map_precision)
+        return self.get_submodule("2")(F.relu(self.get_submodule("0")(x)))  # type: ignore[no-any-return]
+
+
 class ResidualConvUnit(nn.Module):
     """conv2(relu(conv1(relu x))) plus x, or plus relu(x) with `relu_skip` (VGGT was trained so)."""
 
