@@ -240,3 +240,13 @@ def test_depth_brought_to_metres(alignment: Recording, case: str) -> None:
     alignment.agrees(f"{case}_out_conf", result.depth_conf)
     alignment.agrees(f"{case}_out_ext", result.extrinsics)
     assert result.scale_factor == found.scale
+
+
+def test_depth_near_zero_does_not_tell_the_scale() -> None:
+    """Neither below a thousandth of the network's unit nor below a centimetre; both bounds are outside."""
+    depth = torch.tensor([2.0, 0.001, 0.002, 0.0011, 2.0]).repeat(8).reshape(1, 1, 5, 8)
+    metric = torch.tensor([6.0, 6.0, 0.01, 0.011, 6.0]).repeat(8).reshape(1, 1, 5, 8)
+    K = torch.diag(torch.tensor([300.0, 300.0, 1.0]))[None, None]
+    found = align(depth, torch.ones_like(depth), K, metric, torch.zeros_like(depth))
+    assert torch.equal(found.mask, (depth > 0.001) & (metric > 0.01))
+    assert int(found.mask.sum()) == 24 and float(found.scale) == pytest.approx(3.0, rel=1e-4)

@@ -87,6 +87,15 @@ def test_rays_of_a_centred_pinhole_give_it_back(turn, position, focal) -> None:
     np.testing.assert_allclose(K[0, 0, :2, 2], [120, 80], atol=1e-2)
 
 
+def test_a_camera_that_looks_back_is_no_mirror_image() -> None:
+    """Its directions have a negative z, which a homography does not tell from positive ones."""
+    rotation = Rotation.from_rotvec([0.1, 2.8, -0.2]).as_matrix()
+    ray = ray_map(rotation, np.array([1.0, 2.0, 3.0]), np.array([1.5, 2.0]), 16, 24)
+    assert (ray[..., 2] < 0).all()
+    extrinsics, _ = cameras_from_rays(ray, torch.full(ray.shape[:-1], 2.0), (160, 240))
+    np.testing.assert_allclose(extrinsics[0, 0, :, :3].double().numpy().T, rotation, atol=1e-5)
+
+
 def test_views_without_usable_rays_have_no_camera_and_spoil_no_other() -> None:
     good = ray_map(np.eye(3), np.zeros(3), np.ones(2), 8, 8)
     flat = good.clone()
