@@ -115,9 +115,9 @@ class MapTransform:
     """Publishes the one TF edge that ties the map to the robot.
 
     With poses the edge is map -> odom frame: the correction that takes drifting odometry to the map. It
-    holds until the next one, so it is repeated with the stamps of newer poses. Without poses it is map ->
-    root of the camera's tree (the camera itself when it has no parent, for a frame has one parent only),
-    at the stamps of the keyframes; between them nothing is known, and nothing is repeated.
+    holds until the next one, so it is repeated with the stamps of newer poses. Without an odometry frame it is
+    map -> root of the camera's tree (the camera itself when it has no parent, for a frame has one parent
+    only), at the stamps of the keyframes; between them nothing is known but by LiDAR odometry.
     """
 
     def __init__(self, node: Node, tree: TransformTree, map_frame: str) -> None:
@@ -141,7 +141,7 @@ class MapTransform:
             self._send(odom_frame, map_from_odom, stamp)
 
     def place_camera(self, map_from_camera: Array, camera_frame: str, stamp: int) -> None:
-        """A keyframe's camera pose, for robots without odometry."""
+        """A camera pose, for robots without an odometry frame."""
         root = self._tree.root(camera_frame, self._owned)
         if root == self._map_frame:
             self._refuse(f"'{camera_frame}' already has a way to '{self._map_frame}'")
@@ -155,6 +155,11 @@ class MapTransform:
             matrix = map_from_camera @ camera_from_root
         with self._lock:
             self._send(root, matrix, stamp)
+
+    def follow_camera(self, map_from_camera: Array, camera_frame: str, stamp: int) -> None:
+        """A camera pose newer than all sent ones; an older one says nothing new."""
+        if stamp > self._newest_sent:
+            self.place_camera(map_from_camera, camera_frame, stamp)
 
     def repeat(self, stamp: int) -> None:
         """Send the correction of odometry again, with the stamp of a newer pose."""

@@ -90,12 +90,14 @@ class Intake:
                 self._guarded(wanted.role, handlers[wanted.role]),
                 on_lost=partial(self._health.lost, wanted.role),
             )
+        self._poses.start()
         self._helper.start()
 
     def close(self) -> None:
         if self._helper is not None:
             self._helper.close()
             self._helper = None
+        self._poses.stop()
         self.inputs = []
         self._health.forget()
 
@@ -136,6 +138,7 @@ class Intake:
             scan = decode_points(msg)
             self._poses.saw("lidar", scan.frame_id)
             self._pipeline.add_scan(scan)
+            self._poses.add_scan(scan)
 
     def _odometry(self, msg: Any) -> None:
         if self.running:

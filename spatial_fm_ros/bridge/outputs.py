@@ -23,8 +23,9 @@ from spatial_fm_ros.bridge.encode import (
 from spatial_fm_ros.bridge.frames import MapTransform
 from spatial_fm_ros.bridge.pose_feed import PoseFeed
 from spatial_fm_ros.core.config import RosConfig
+from spatial_fm_ros.core.geometry.rotations import invert_pose
 from spatial_fm_ros.core.pipeline import Pipeline
-from spatial_fm_ros.core.types import PosedKeyframe, ScaleState, Update
+from spatial_fm_ros.core.types import Array, PosedKeyframe, ScaleState, Update
 
 #: Stamps further from the node's clock than this belong to another clock (a bag played without /clock).
 MAX_LATENCY_S = 3600.0
@@ -41,6 +42,7 @@ class Outputs:
         self._map_lock = threading.Lock()
         self._map_sent: tuple[Any, ...] = ()
         self._newest_ns = 0
+        self._correction: tuple[PosedKeyframe, Array] | None = None  # the keyframe it was seen at, world_from_odom
         #: Image stamp to published depth, seconds of node time, of recent keyframes.
         self.latencies_s: deque[float] = deque(maxlen=200)
         create = node.create_lifecycle_publisher
@@ -103,7 +105,23 @@ class Outputs:
     def forget(self) -> None:
         """The world starts anew."""
         self._transform.forget()
+        self._correction = None
         self.latencies_s.clear()
+
+    def repeat_tf(self) -> None:
+        """The robot's newest pose in the map, between the windows. Called at a steady rate."""
+        newest = self._poses.newest_ns
+        if self._poses.has_odometry_frame:
+            self._transform.repeat(newest)
+            return
+        if self._correction is None:
+            return
+        keyframe, world_from_odom = self._correction
+        if newest <= keyframe.stamp_ns or self._pipeline.sensors.poses.jumped_between(keyframe.stamp_ns, newest):
+            return
+        pose = self._pipeline.pose_at(newest)
+        if pose is not None:
+            self._transform.follow_camera(world_from_odom @ pose, keyframe.frame_id, newest)
 
     def _publish_keyframe(self, keyframe: PosedKeyframe, update: Update, map_frame: str) -> None:
         stamp, frame = keyframe.stamp_ns, keyframe.frame_id
@@ -121,12 +139,14 @@ class Outputs:
             self.latencies_s.append(latency)
 
     def _publish_tf(self, update: Update, newest: PosedKeyframe) -> None:
-        if self._poses.gives_poses:
+        if self._poses.has_odometry_frame:
             if update.world_from_odom is not None:
                 self._transform.correct_odometry(update.world_from_odom, self._poses.odom_frame, newest.stamp_ns)
             return
         for keyframe in update.keyframes:
             self._transform.place_camera(keyframe.world_from_camera, keyframe.frame_id, keyframe.stamp_ns)
+            if keyframe.odom_from_camera is not None:
+                self._correction = (keyframe, keyframe.world_from_camera @ invert_pose(keyframe.odom_from_camera))
 
     def _publish_path(self, config: RosConfig) -> None:
         trajectories = self._pipeline.trajectories()

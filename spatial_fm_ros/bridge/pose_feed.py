@@ -1,4 +1,4 @@
-"""Extrinsics and metric poses for the pipeline: from odometry messages or TF."""
+"""Extrinsics and metric poses for the pipeline: from odometry messages, TF or LiDAR odometry."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from collections.abc import Callable
 import numpy as np
 
 from spatial_fm_ros.bridge.frames import TransformTree
+from spatial_fm_ros.bridge.lidar_poses import LidarPoses
 from spatial_fm_ros.core.config import RosConfig
 from spatial_fm_ros.core.errors import InputError
 from spatial_fm_ros.core.pipeline import Pipeline
-from spatial_fm_ros.core.types import Array, PoseSample, Rig
+from spatial_fm_ros.core.types import Array, LidarScan, PoseSample, Rig
 
 
 class PoseFeed:
     """Holds poses back until TF has told where the camera sits on the body: without that they would be
     taken for the camera's own. Thread-safe.
+
+    LiDAR odometry's body is the base frame where TF ties camera and LiDAR to it, else the camera.
     """
 
     def __init__(
@@ -25,8 +28,9 @@ class PoseFeed:
         config: RosConfig,
         pipeline: Pipeline,
         tree: TransformTree,
-        on_bad: Callable[[InputError], None],
+        on_bad: Callable[[str, Exception], None],
     ) -> None:
+        """`on_bad` gets the input's role and why a message of it could not be used."""
         self._config = config
         self._pipeline = pipeline
         self._tree = tree
@@ -34,6 +38,10 @@ class PoseFeed:
         self._lock = threading.RLock()
         self._uses_tf = config.pose_source == "tf"
         self._uses_odometry = config.pose_source == "odometry" and bool(config.odometry_topic)
+        self._uses_lidar = config.pose_source == "lidar"
+        self.lidar: LidarPoses | None = None
+        if self._uses_lidar and config.points_topic:
+            self.lidar = LidarPoses(pipeline, self._add_lidar_pose, lambda error: on_bad("points", error))
         self._body = config.base_frame if self._uses_tf else ""  # odometry names its own
         self._frames: dict[str, str] = {}  # sensor -> frame
         self._known: dict[str, Array] = {}  # sensor -> body_from_sensor
@@ -44,6 +52,11 @@ class PoseFeed:
     @property
     def gives_poses(self) -> bool:
         """Poses are configured (whether or not they come)."""
+        return self.has_odometry_frame or self.lidar is not None
+
+    @property
+    def has_odometry_frame(self) -> bool:
+        """The poses are of a frame that others know: LiDAR odometry's own is nobody else's."""
         return self._uses_tf or self._uses_odometry
 
     @property
@@ -53,6 +66,8 @@ class PoseFeed:
     @property
     def problem(self) -> str:
         """Why poses cannot be used yet, empty when they can."""
+        if self._uses_lidar:
+            return self._lidar_problem()
         with self._lock:
             camera = self._frames.get("camera")
             if not self.gives_poses or not self._body or camera is None or "camera" in self._known:
@@ -68,6 +83,9 @@ class PoseFeed:
             if self._frames.get(sensor) != frame:
                 self._frames[sensor] = frame
                 self._known.pop(sensor, None)
+                if self._uses_lidar and sensor != "imu":
+                    self._body = ""  # chosen anew
+                    self._known.clear()
                 if sensor == "camera" and not self.gives_poses:
                     self._body = frame  # nothing tells of a body: the camera is it
                     self._known.clear()
@@ -84,6 +102,20 @@ class PoseFeed:
                 self._known.clear()
             self.odom_frame = sample.frame_id
             self._add(sample)
+
+    def add_scan(self, scan: LidarScan) -> None:
+        """A scan for LiDAR odometry, if that is where poses come from. Returns at once."""
+        if self.lidar is not None:
+            self.lidar.offer(scan)
+
+    def start(self) -> None:
+        """Poses may come."""
+        if self.lidar is not None:
+            self.lidar.start()
+
+    def stop(self) -> None:
+        if self.lidar is not None:
+            self.lidar.stop()
 
     def on_tf(self) -> None:
         """/tf changed: take the body's newest pose in the odometry frame, if TF is where poses come from."""
@@ -102,6 +134,24 @@ class PoseFeed:
         with self._lock:
             self._held.clear()
             self.newest_ns = -1
+        if self.lidar is not None:
+            self.lidar.reset()
+
+    def _lidar_problem(self) -> str:
+        if self.lidar is None:
+            return "ros.pose_source is lidar, but ros.points_topic is empty; name the LiDAR's topic."
+        with self._lock:
+            camera, lidar = self._frames.get("camera"), self._frames.get("lidar")
+            if camera is not None and lidar is not None and not self._body:
+                return (
+                    f"TF has no transform between the camera frame '{camera}' and the LiDAR frame '{lidar}'; LiDAR "
+                    "odometry gives no poses without. Publish the robot's description or a static transform."
+                )
+        return self.lidar.problem
+
+    def _add_lidar_pose(self, sample: PoseSample) -> None:
+        self._pipeline.sensors.add_lidar_pose(sample)
+        self.newest_ns = self._pipeline.sensors.poses.latest_ns or -1
 
     def _add(self, sample: PoseSample) -> None:
         self.newest_ns = max(self.newest_ns, sample.stamp_ns)
@@ -115,10 +165,12 @@ class PoseFeed:
         try:
             self._pipeline.add_pose(sample)
         except InputError as error:
-            self._on_bad(error)
+            self._on_bad("odometry", error)
 
     def _resolve(self) -> None:
         """Look up what is still unknown; tell the pipeline when something new is."""
+        if self._uses_lidar and not self._body:
+            self._body = self._common_body()
         body = self._body
         if not body:
             return
@@ -135,3 +187,13 @@ class PoseFeed:
         if "camera" in self._known:
             while self._held:
                 self._give(self._held.popleft())
+
+    def _common_body(self) -> str:
+        """The frame to which TF ties camera and LiDAR: the base frame, else the camera; empty for neither."""
+        camera, lidar = self._frames.get("camera"), self._frames.get("lidar")
+        if camera is None or lidar is None:
+            return ""
+        for body in (self._config.base_frame, camera):
+            if all(frame == body or self._tree.lookup(body, frame) is not None for frame in (camera, lidar)):
+                return body
+        return ""

@@ -194,6 +194,8 @@ class TopicCheck:
             found.append(
                 Problem(f"TF: no transform from '{self._config.odom_frame}' to '{body}', where poses shall come from.")
             )
+        if self._config.pose_source == "lidar":
+            return self._of_lidar(roles)
         if not uses_tf and odometry is None:
             return found
         for role in ("image", "points", "imu"):
@@ -207,6 +209,20 @@ class TopicCheck:
                     )
                 )
         return found
+
+    def _of_lidar(self, roles: dict[str, Heard]) -> list[Problem]:
+        """LiDAR odometry needs TF between camera and LiDAR, by whatever frames."""
+        if not {"image", "points"} <= set(roles):
+            return []
+        camera, lidar = roles["image"].frame, roles["points"].frame
+        if camera == lidar or self._tree.lookup(camera, lidar) is not None:
+            return []
+        return [
+            Problem(
+                f"TF: no transform between '{camera}' (image) and '{lidar}' (points), which LiDAR odometry needs; "
+                "publish the robot's description or a static transform."
+            )
+        ]
 
 
 def _read_points(heard: Heard, msg: Any) -> None:

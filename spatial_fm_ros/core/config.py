@@ -150,7 +150,7 @@ class ScaleConfig:
 class LidarConfig:
     min_range: float = param(0.5, "LiDAR returns nearer than this are the robot itself, metres", low=0.0)
     max_range: float = param(100.0, "LiDAR returns beyond this are not used, metres", low=1.0)
-    voxel_size: float = param(0.0, "voxel of LiDAR odometry's map, metres; 0 = from the extent of the first scan", low=0.0)
+    cell_size: float = param(0.0, "voxel of LiDAR odometry's map, metres; 0 = from the extent of the first scan", low=0.0)
     threads: int = param(1, "CPU threads of LiDAR odometry; 0 = all cores", low=0)
 
 

@@ -106,6 +106,11 @@ class HealthReport:
             return Finding(OK, "Not configured.")
         poses, transform, pipeline = session.poses, session.transform, session.pipeline
         values = [("body frame", poses.body_frame or "unknown"), ("pose jumps", str(pipeline.pose_jumps))]
+        if poses.lidar is not None:
+            values += [
+                ("LiDAR odometry restarts", str(poses.lidar.restarts)),
+                ("LiDAR scans dropped", str(poses.lidar.dropped)),
+            ]
         problems = [text for text in (poses.problem, transform.problem) if text]
         if problems:
             return Finding(WARN, " ".join(problems), values)

@@ -24,7 +24,9 @@ from spatial_fm_ros.msg import ReconstructionStatus
 from spatial_fm_ros.nodes.worker import Worker
 
 #: Poses come after the image they bracket; a window waits this long for those of its newest keyframe, seconds.
+#: A LiDAR's pose stands in the middle of its sweep and comes after its end.
 POSE_PATIENCE_S = 0.3
+LIDAR_PATIENCE_S = 0.5
 
 
 class Session:
@@ -50,7 +52,7 @@ class Session:
         self._on_status = on_status
         self._reset_lock = threading.Lock()
         ros = config.ros
-        self.poses = PoseFeed(ros, pipeline, tree, lambda error: self.intake.bad("odometry", error))
+        self.poses = PoseFeed(ros, pipeline, tree, lambda role, error: self.intake.bad(role, error))
         self.transform = MapTransform(node, tree, ros.map_frame)
         self.outputs = Outputs(node, pipeline, self.poses, self.transform)
         self.worker = Worker(pipeline, self._on_update, self._on_error, self._is_ready, self._is_silent)
@@ -129,7 +131,8 @@ class Session:
         newest = self.intake.newest_keyframe
         if newest is None or not self.poses.gives_poses or self.poses.newest_ns >= newest.stamp_ns:
             return True
-        return time.monotonic() - newest.arrived_s > POSE_PATIENCE_S
+        patience = POSE_PATIENCE_S if self.poses.has_odometry_frame else LIDAR_PATIENCE_S
+        return time.monotonic() - newest.arrived_s > patience
 
     def _is_silent(self) -> bool:
         """No images for long: what is left is mapped now."""
@@ -145,4 +148,4 @@ class Session:
 
     def _repeat_tf(self) -> None:
         if self.config.ros.publish_tf:
-            self.transform.repeat(self.poses.newest_ns)
+            self.outputs.repeat_tf()

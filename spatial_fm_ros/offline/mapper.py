@@ -15,6 +15,7 @@ from rich.console import Console
 
 from spatial_fm_ros.core.config import Config
 from spatial_fm_ros.core.errors import InputError, ModelError, SpatialFMError
+from spatial_fm_ros.core.lidar.odometry import LidarOdometry
 from spatial_fm_ros.core.models.base import SpatialModel
 from spatial_fm_ros.core.pipeline import Pipeline
 from spatial_fm_ros.core.types import Frame, ImuSample, LidarScan, PoseSample, Update
@@ -76,8 +77,12 @@ class _Run:
         self.depth = DepthWriter(folder / "depth")
         self.notes: list[str] = []
         self.broken: Exception | None = None
-        self._pose_offset_ns = round(config.intake.pose_time_offset_s * 1e9)
-        self._use_poses = config.ros.pose_source != "none" and source.rig.body_from_camera is not None
+        offset_s = config.intake.pose_time_offset_s
+        if config.ros.pose_source == "lidar":
+            offset_s = config.intake.lidar_time_offset_s
+        self._pose_offset_ns = round(offset_s * 1e9)
+        self._lidar = LidarOdometry(config.lidar) if config.ros.pose_source == "lidar" else None
+        self._use_poses = config.ros.pose_source in ("odometry", "tf") and source.rig.body_from_camera is not None
 
     def feed(self, stop: threading.Event) -> RunTimes:
         """Everything the source gives, then the last window; ends early when `stop` is set."""
@@ -103,6 +108,7 @@ class _Run:
                 # Whatever it is, the map so far is in memory and must not be lost: told after it is written.
                 self.broken = error
                 self.notes.append(f"Mapping ended early: {_sentence(error)}")
+        self._note_lidar()
         if stop.is_set():
             self.notes.append("The run was interrupted; this is the map up to then.")
         return RunTimes(mapping_s=time.perf_counter() - started, cpu_s=time.process_time() - cpu)
@@ -116,15 +122,44 @@ class _Run:
             elif isinstance(sample, PoseSample):
                 if self._use_poses:
                     self.pipeline.add_pose(sample)
-                    self.record.add_pose(replace(sample, stamp_ns=sample.stamp_ns + self._pose_offset_ns))
+                    self._record_pose(sample)
             elif isinstance(sample, LidarScan):
                 self.pipeline.add_scan(sample)
                 self.record.scans += 1
+                self._take_lidar_pose(sample)
             elif isinstance(sample, ImuSample):
                 self.pipeline.add_imu(sample)
                 self.record.imu_samples += 1
         except InputError as error:
             self.record.bad_samples[f"{type(sample).__name__}: {error}"] += 1
+
+    def _take_lidar_pose(self, scan: LidarScan) -> None:
+        """LiDAR odometry in the caller's thread: the same recording gives the same poses."""
+        if self._lidar is None:
+            return
+        pose = self._lidar.add(scan, self.source.rig)
+        if pose is not None:
+            self.pipeline.sensors.add_lidar_pose(pose)
+            self._record_pose(pose)
+        elif self._lidar.problem:
+            self.record.bad_samples[f"LidarScan: {self._lidar.problem}"] += 1
+
+    def _record_pose(self, sample: PoseSample) -> None:
+        self.record.add_pose(replace(sample, stamp_ns=sample.stamp_ns + self._pose_offset_ns))
+
+    def _note_lidar(self) -> None:
+        """What a user of LiDAR odometry should know of it."""
+        if self._lidar is None:
+            return
+        if not self.record.scans:
+            self.notes.append("ros.pose_source is lidar, but the recording gave no LiDAR scan.")
+        elif not self.record.poses:
+            self.notes.append(
+                "LiDAR odometry gave no pose: it needs the place of camera and LiDAR (static transforms) and scans "
+                "that see surfaces across every direction."
+            )
+        if self._lidar.restarts:
+            self.notes.append(f"LiDAR odometry lost its way {self._lidar.restarts} times and began a new frame.")
 
     def _updated(self, update: Update | None, progress: RunProgress) -> None:
         if update is None:

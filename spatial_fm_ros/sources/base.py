@@ -31,7 +31,7 @@ class SourceOptions:
     points_topic: str = ""
     odometry_topic: str = ""
     imu_topic: str = ""
-    pose_source: str = "odometry"  # odometry, tf, none
+    pose_source: str = "odometry"  # odometry, tf, lidar, none
     odom_frame: str = "odom"
     base_frame: str = "base_link"
     rate_hz: float = 0.0  # image folders and videos without stamps; 0 = the input's own, or 30

@@ -106,7 +106,7 @@ def test_empty_files_are_defaults(tmp_path):
         ({"ros.map_frame": 3}, "takes text, got 3"),
         ({"window.size": 1}, "at least 2, got 1"),
         ({"window.size": 65}, "at most 64, got 65"),
-        ({"ros.pose_source": "gps"}, "one of odometry, tf, none, got 'gps'"),
+        ({"ros.pose_source": "gps"}, "one of odometry, tf, lidar, none, got 'gps'"),
         ({"window.size": 3}, "'window.overlap' must be below 'window.size', got 3 and 3"),
         ({"intake.dark_level": 250.0}, "'intake.dark_level' must be below"),
         ({"intake.min_interval_s": 9.0}, "'intake.min_interval_s' must not exceed"),

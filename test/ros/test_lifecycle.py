@@ -101,13 +101,13 @@ def test_parameters_are_described(reconstruct, remote):
     voxel, size, source = remote.ears.call(DescribeParameters, "/reconstruct/describe_parameters", request).descriptors
     assert "voxel" in voxel.description and voxel.floating_point_range[0].from_value > 0
     assert size.integer_range[0].from_value == 2
-    assert "odometry, tf, none" in source.additional_constraints
+    assert "odometry, tf, lidar, none" in source.additional_constraints
 
 
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("ros.pose_source", "gps", "odometry, tf, none"),
+        ("ros.pose_source", "gps", "odometry, tf, lidar, none"),
         ("map.voxel_size", -1.0, "map.voxel_size"),
         ("window.size", "many", "window.size"),
         ("window.overlap", 30, "overlap"),

@@ -171,7 +171,7 @@ def test_check_topics_names_what_is_wrong(ros, process, simulator, kit):
 def test_check_topics_help_and_wrong_options(process):
     for arguments, code, words in (
         (["--help"], 0, "--camera-info"),
-        (["--pose-source", "gps"], 2, "odometry, tf, none"),
+        (["--pose-source", "gps"], 2, "odometry, tf, lidar, none"),
         (["--image", "no good name"], 2, "no name of a ROS topic"),
     ):
         child = process([executable("check_topics"), *arguments])

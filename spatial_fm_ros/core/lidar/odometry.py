@@ -66,8 +66,8 @@ def usable_points(scan: LidarScan, config: LidarConfig) -> NDArray[np.bool_]:
         why = f"all of its {len(scan.points)} points are NaN"
     elif np.median(finite) > 3.0 * config.max_range:
         why = (
-            f"the median range of its {len(finite)} points is {np.median(finite):.0f} m: "
-            "are they in millimetres? A PointCloud2 has metres (REP-117)"
+            f"it seems to be in millimetres (the median range of its {len(finite)} points is "
+            f"{np.median(finite):.0f}), where metres are expected (REP-103)"
         )
     else:
         why = f"{count} of its {len(scan.points)} points lie between {config.min_range:g} and {config.max_range:g} m"
@@ -87,7 +87,7 @@ class LidarOdometry:
         from kiss_icp.registration import get_registration  # costs 0.3 s, and only pose_source lidar needs it
 
         self.config = config
-        self._settings = _settings(config, config.voxel_size or VOXEL_LARGEST)
+        self._settings = _settings(config, config.cell_size or VOXEL_LARGEST)
         self._registration = get_registration(self._settings)
         self.restarts = 0
         self._frame = 0
@@ -213,7 +213,7 @@ class LidarOdometry:
         from kiss_icp.mapping import get_voxel_hash_map
         from kiss_icp.threshold import get_threshold_estimator
 
-        if self._map is None and not self.config.voxel_size:
+        if self._map is None and not self.config.cell_size:
             reach = float(np.quantile(np.linalg.norm(points, axis=1), 0.9))
             self._settings = _settings(self.config, float(np.clip(VOXEL_SHARE * reach, VOXEL_SMALLEST, VOXEL_LARGEST)))
         self._threshold = get_threshold_estimator(self._settings)
