@@ -151,6 +151,16 @@ def test_a_damaged_download_is_not_kept(robot):
     assert Path(robot.ask(DA3).answers[0]).read_bytes() == SMALL
 
 
+def test_a_partial_file_that_is_too_long_is_begun_anew(robot):
+    path = Path(robot.ask(DA3).answers[0])
+    blob = path.resolve()
+    path.unlink()
+    blob.rename(blob.with_name(blob.name + ".partial"))
+    with robot.partial()[0].open("ab") as file:
+        file.write(b"more")
+    assert Path(robot.ask(DA3).answers[0]).read_bytes() == SMALL and robot.partial() == []
+
+
 def test_two_programs_share_one_download(robot):
     robot.hub.repos[DA3]["model.safetensors"] = LARGE
     robot.hub.stop_after, robot.hub.hang = 11_000_000, True
@@ -162,7 +172,7 @@ def test_two_programs_share_one_download(robot):
     robot.hub.closing.set()  # the connection of the first is lost; it goes on by itself
     answers = [process.communicate(timeout=60)[0].strip() for process in (first, second)]
     assert answers[0] == answers[1] and Path(answers[0]).read_bytes() == LARGE
-    assert len(robot.hub.downloads()) == 2  # both of the first
+    assert len(robot.hub.downloads()) == 2 and robot.partial() == []  # both of the first
 
 
 def test_which_file_of_a_repository(robot):

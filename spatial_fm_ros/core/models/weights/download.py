@@ -10,18 +10,29 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
+from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.file_download import http_get, repo_folder_name
 from huggingface_hub.utils import build_hf_headers
 
 from spatial_fm_ros.core.errors import ModelError, OutputError
 from spatial_fm_ros.core.models.weights.checksum import SHA256, sha256_of
 from spatial_fm_ros.core.models.weights.reporting import Lines, note, size
+
+RETRY_AFTER_S = 1.0
+
+#: What goes wrong with connections and files. Which HTTP client huggingface_hub uses differs between its versions;
+#: its own error inherits that client's.
+FAILURES: tuple[type[Exception], ...] = (
+    OSError,
+    *(base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception)),
+)
 
 #: Left free on the disk beside the file, in bytes.
 SPARE = 100_000_000
@@ -52,11 +63,12 @@ def _download(url: str, blob: Path, length: int, what: str) -> None:
     partial = blob.with_name(blob.name + ".partial")
     with _locked(partial, what) as file:
         if blob.exists():  # another process finished it while this one waited
+            partial.unlink()
             return
         done = file.tell()
         if done > length:
             file.truncate(0)
-            done = 0
+            done = file.seek(0)
         free = shutil.disk_usage(blob.parent).free
         if length - done + SPARE > free:
             raise OutputError(f"{what} needs {size(length - done)} more, but {blob.parent} has {size(free)} free.")
@@ -64,9 +76,7 @@ def _download(url: str, blob: Path, length: int, what: str) -> None:
             note(f"{what}: going on after {size(done)} of {size(length)}")
         else:
             note(f"{what}: downloading {size(length)} to {blob.parent}")
-        counted: Any = _Counted(file, Lines(what, length, done))
-        http_get(url, counted, resume_size=done, headers=build_hf_headers(), expected_size=length)
-        file.flush()
+        _receive(url, file, length, what)
         # The hub names large files by their SHA-256: what was put together from pieces is checked as a whole.
         if SHA256.fullmatch(blob.name) and sha256_of(partial) != blob.name.lower():
             partial.unlink()
@@ -74,17 +84,40 @@ def _download(url: str, blob: Path, length: int, what: str) -> None:
         os.replace(partial, blob)
 
 
+def _receive(url: str, file: IO[bytes], length: int, what: str) -> None:
+    """Append what is still missing. A connection that is lost is taken up again as long as every try brings some."""
+    while True:
+        done = file.tell()
+        counted: Any = _Counted(file, Lines(what, length, done))
+        try:
+            http_get(url, counted, resume_size=done, headers=build_hf_headers(), expected_size=length)
+            file.flush()
+            return
+        except FAILURES as error:
+            file.flush()
+            if file.tell() <= done:
+                raise
+            note(f"{what}: lost the connection after {size(file.tell())} ({error}); going on")
+            time.sleep(RETRY_AFTER_S)
+
+
 @contextmanager
 def _locked(path: Path, what: str) -> Iterator[IO[bytes]]:
-    """The file, open at its end, for one process at a time."""
-    with path.open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            note(f"{what}: another process is downloading it; waiting")
-            fcntl.flock(file, fcntl.LOCK_EX)
-            file.seek(0, os.SEEK_END)
-        yield file
+    """The file, open at its end, for one process at a time.
+
+    It may have been moved or removed by the process that was waited for; then it is begun anew.
+    """
+    while True:
+        with path.open("ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                note(f"{what}: another process is downloading it; waiting")
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if path.exists() and os.path.samefile(path, file.fileno()):
+                file.seek(0, os.SEEK_END)
+                yield file
+                return
 
 
 class _Counted:

@@ -19,14 +19,11 @@ from huggingface_hub.errors import (
 
 from spatial_fm_ros.core.errors import ModelError, OutputError
 from spatial_fm_ros.core.models.weights.choice import ENDINGS, NAMES, choose, weight_files
-from spatial_fm_ros.core.models.weights.download import cache_folder, fetch
+from spatial_fm_ros.core.models.weights.download import FAILURES, cache_folder, fetch
 from spatial_fm_ros.core.models.weights.reporting import note
 
 HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+?)(/(?P<file>[\w./-]+))?(@(?P<revision>[\w./-]+))?")
-
-#: What the HTTP client of huggingface_hub raises; which client it is differs between its versions.
-_TRANSPORT: tuple[type[Exception], ...] = tuple(b for b in HfHubHTTPError.__bases__ if issubclass(b, Exception))
-_FAILURES: tuple[type[Exception], ...] = (*_TRANSPORT, OSError, OutputError)
+_FAILURES: tuple[type[Exception], ...] = (*FAILURES, OutputError)
 
 
 class HubId:

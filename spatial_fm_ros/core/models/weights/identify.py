@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spatial_fm_ros.core.errors import ModelError
-from spatial_fm_ros.core.models.weights.licences import DEPTH_ANYTHING_3, VGGT
+from spatial_fm_ros.core.models.weights.licences import DEPTH_ANYTHING_3, NANO, VGGT
 
 Shape = tuple[int, ...]
 
@@ -49,6 +49,8 @@ def identify(shapes: Mapping[str, Shape]) -> Architecture:
     """
     if any(key.startswith(("model.da3_metric.", "da3_metric.")) for key in shapes):
         return Architecture(DEPTH_ANYTHING_3, "nested", "a Depth Anything 3 NESTED checkpoint")
+    if "ray_embed.unknown" in shapes:
+        return Architecture(NANO, "", "a nano checkpoint")
     if "aggregator.camera_token" in shapes:
         return _vggt(shapes)
     for prefix in ("model.", ""):

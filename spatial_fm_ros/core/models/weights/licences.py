@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 VGGT = "vggt"
 DEPTH_ANYTHING_3 = "depth_anything_3"
+NANO = "nano"
 
 
 @dataclass(frozen=True)
