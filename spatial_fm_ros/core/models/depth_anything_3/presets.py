@@ -24,7 +24,7 @@ class NetworkConfig:
     block from which views attend to each other, queries and keys are normalised, positions are
     rotated in; -1 = never. out_layers: the four blocks (from 0) that the head reads. cat_token: the head
     reads the last local block's output beside each of them. features, out_channels: widths of the head.
-    gs: the published file also holds a Gaussian head, which is not built.
+    gs: the published file may hold a Gaussian head, which is not built.
     Raises ConfigError for numbers that contradict each other.
     """
 

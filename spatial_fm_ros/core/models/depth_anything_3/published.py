@@ -101,7 +101,7 @@ def _branch_layout(network: nn.Module, config: NetworkConfig) -> Layout:
                 allowed.update(unread | {name: shape})
             else:
                 needed.update(unread)
-    if config.kind == "anyview":
+    if config.gs:
         allowed.update(_gaussian_head(own, config))
     return Layout(needed, {name: shape for name, shape in allowed.items() if name not in needed}, published)
 
