@@ -59,14 +59,16 @@ def window_ratio(views: Sequence[View], options: LidarScaleConfig) -> DepthRatio
     views = [view for view in views if len(view.hits)]
     weights = [_pixel_weights(view, options) for view in views]
     ratios = np.concatenate([view.hits.log_ratio for view in views])
-    overall = weighted_mode(ratios, np.concatenate(weights))
+    joined = np.concatenate(weights)
+    overall = weighted_mode(ratios, joined)
     own = [located(v.hits.log_ratio, w, overall.value, overall.spread) for v, w in zip(views, weights, strict=True)]
     counted = np.array([float((mode.weights > 0).sum()) for mode in own])
     trust = np.minimum(counted, FULL_KEYFRAME)
     values = np.array([mode.value for mode in own])
     log_scale = float(trust @ values / trust.sum()) if trust.sum() > 0 else overall.value
     sigma = _scatter(values, trust, log_scale)
-    depths, biases, noise = _by_range(views, own, log_scale, overall.spread)
+    metres = np.concatenate([view.hits.points[:, 2] for view in views])
+    depths, biases, noise = _by_range(metres, ratios, joined, log_scale)
     gap = float(np.sqrt(max(float(np.var(biases)) - noise**2, 0.0))) if len(biases) > 1 else 0.0
     by_extrinsic = _extrinsic_error(views, own, options)
     figures = {
@@ -102,18 +104,12 @@ def _scatter(values: Array, trust: Array, centre: float) -> float:
     return widened * float(np.sqrt(variance / max(effective, 1.0)))
 
 
-def _by_range(
-    views: Sequence[View], own: Sequence[Mode], log_scale: float, spread: float
-) -> tuple[list[float], list[float], float]:
+def _by_range(depth: Array, ratio: Array, weight: Array, log_scale: float) -> tuple[list[float], list[float], float]:
     """Mean depth in metres and bias of every range bin, near to far, and the noise of such a bias.
 
-    Bins are cut by the LiDAR's depth, which the network's errors do not sort.
+    Bins are cut by the LiDAR's depth, which the network's errors do not sort; each has its own mode, so that
+    a far range that is off as a whole is seen and not taken for outliers.
     """
-    depth = np.concatenate([view.hits.points[:, 2] for view in views])
-    ratio = np.concatenate([view.hits.log_ratio for view in views])
-    weight = np.concatenate([mode.weights for mode in own])
-    inner = weight > 0
-    depth, ratio, weight = depth[inner], ratio[inner], weight[inner]
     if len(depth) < RANGE_BINS * TOGETHER:
         return [], [], 0.0
     edges = np.quantile(depth, np.linspace(0, 1, RANGE_BINS + 1)[1:-1])
@@ -121,12 +117,14 @@ def _by_range(
     depths, biases, variances = [], [], []
     for i in range(RANGE_BINS):
         chosen = bins == i
-        effective = float(weight[chosen].sum() ** 2 / max(float(weight[chosen] @ weight[chosen]), 1e-12)) / TOGETHER
-        if effective < 1.0:
+        mode = weighted_mode(ratio[chosen], weight[chosen])
+        mass = mode.weights.sum()
+        if not mass > 0:
             continue
-        depths.append(float(depth[chosen].mean()))
-        biases.append(located(ratio[chosen], weight[chosen], log_scale, 2.0 * spread).value - log_scale)
-        variances.append(spread**2 / effective)
+        effective = mass**2 / float(np.square(mode.weights).sum()) / TOGETHER
+        depths.append(float((mode.weights * depth[chosen]).sum() / mass))
+        biases.append(mode.value - log_scale)
+        variances.append(mode.spread**2 / max(effective, 1.0))
     return depths, biases, float(np.sqrt(np.mean(variances))) if variances else 0.0
 
 

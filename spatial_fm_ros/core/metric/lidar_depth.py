@@ -20,6 +20,8 @@ from spatial_fm_ros.core.types import Array, LidarScan, PosedKeyframe
 MILLIMETRE_NEAR, MILLIMETRE_MEDIAN = 200.0, 500.0
 #: Passes when the window's own cameras move the scans: the scale they need is the one that is sought.
 PASSES = 4
+#: Change of log-scale that ends them: a scan moves by some percent of its depth, and this is a share of that.
+SETTLED = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +43,7 @@ class LidarDepthObserver:
     def __init__(self, config: ScaleConfig, sensors: Sensors) -> None:
         self.config = config
         self.sensors = sensors
+        self._guess = 0.0  # metres per world unit of the window before, 0 where there is none
 
     def observe(self, window: PlacedWindow) -> ScaleObservation | None:
         """See ScaleObserver; None while no scan has come."""
@@ -64,10 +67,10 @@ class LidarDepthObserver:
         return self._judged(window_ratio(views, self.config.lidar), by_poses)
 
     def rescaled(self, factor: float) -> None:
-        """Nothing is remembered."""
+        self._guess /= factor
 
     def reset(self) -> None:
-        """Nothing is remembered."""
+        self._guess = 0.0
 
     def _extrinsic(self) -> tuple[Array | None, str]:
         """camera_from_lidar, or None and why."""
@@ -110,8 +113,9 @@ class LidarDepthObserver:
 
     def _views(self, sights: Sequence[_Sight], placer: ScanPlacer) -> tuple[list[View], int]:
         """The hits of all sights, and how many points fell into images at all. Scans that poses do not reach
-        are moved by the window's cameras, first by their turning alone, then with the scale found so far."""
-        scale = 0.0
+        are moved by the window's cameras with the scale of the window before (at first by their turning alone),
+        then with the one found so far."""
+        scale = self._guess
         views: list[View] = []
         in_image = 0
         for _ in range(PASSES):
@@ -125,10 +129,10 @@ class LidarDepthObserver:
                 in_image += inside
             if all(sight.placed is not None for sight in sights) or not any(len(view.hits) for view in views):
                 break
-            updated = float(np.exp(window_ratio(views, self.config.lidar).log_scale))
-            if scale > 0 and abs(np.log(updated / scale)) < 5e-4:
+            before, scale = scale, float(np.exp(window_ratio(views, self.config.lidar).log_scale))
+            if before > 0 and abs(np.log(scale / before)) < SETTLED:
                 break
-            scale = updated
+        self._guess = scale
         return views, in_image
 
     def _too_few(self, views: Sequence[View], in_image: int) -> str:
