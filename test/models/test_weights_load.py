@@ -104,6 +104,14 @@ def test_every_parameter_gets_the_dtype_asked_for(tiny):
     assert all(torch.equal(tensor, network.state_dict()[name]) for name, tensor in again.state_dict().items())
 
 
+def test_heads_that_are_not_built_are_left_in_the_file(tmp_path):
+    whole = vggt.build(TINY_VGGT)
+    save_file(published(whole), tmp_path / "model.safetensors")
+    filled = on_meta(vggt.build, TINY_VGGT, heads=("camera", "depth"))
+    fill(filled, read(tmp_path / "model.safetensors").tensors, "cpu", float32)
+    assert all(torch.equal(tensor, whole.state_dict()[name]) for name, tensor in filled.state_dict().items())
+
+
 def test_half_files_are_widened(tiny, tmp_path):
     build, network, path = tiny
     half = {name: tensor.to(torch.bfloat16) for name, tensor in load_file(path).items()}
@@ -210,6 +218,12 @@ def test_foreign_networks_are_named(keys, words):
     assert fit(shapes) == (found, "nothing here")
     with pytest.raises(ModelError, match="spatial-fm weights list"):
         expect("vggt", shapes, Path("x"))
+
+
+def test_nano_is_no_vggt():
+    shapes = {k: tuple(v.shape) for k, v in on_meta(vggt.build, TINY_VGGT).state_dict().items()}
+    found = identify({**shapes, "ray_embed.unknown": (32,)})
+    assert found.model == "nano" and found.note.startswith("a nano checkpoint (width ")
 
 
 def test_other_sizes_are_named():

@@ -49,8 +49,6 @@ def identify(shapes: Mapping[str, Shape]) -> Architecture:
     """
     if any(key.startswith(("model.da3_metric.", "da3_metric.")) for key in shapes):
         return Architecture(DEPTH_ANYTHING_3, "nested", "a Depth Anything 3 NESTED checkpoint")
-    if "ray_embed.unknown" in shapes:
-        return Architecture(NANO, "", "a nano checkpoint")
     if "aggregator.camera_token" in shapes:
         return _vggt(shapes)
     for prefix in ("model.", ""):
@@ -82,6 +80,8 @@ def _vggt(shapes: Mapping[str, Shape]) -> Architecture:
     pairs = len({key.split(".")[2] for key in shapes if key.startswith("aggregator.frame_blocks.")})
     heads = tuple(h for h in ("camera", "depth", "point", "track") if any(k.startswith(f"{h}_head.") for k in shapes))
     without = "" if len(heads) == 4 else f" with the heads {', '.join(heads)} only" if heads else " without heads"
+    if any(key.startswith("ray_embed.") for key in shapes):
+        return Architecture(NANO, "", f"a nano checkpoint (width {width}, {pairs} block pairs){without}", heads)
     if (width, pairs) == (1024, 24):
         return Architecture(VGGT, "1B", f"a VGGT-1B checkpoint{without}", heads)
     other = f"a VGGT checkpoint of another size (width {width}, {pairs} block pairs){without}"

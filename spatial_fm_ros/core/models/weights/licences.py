@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 VGGT = "vggt"
 DEPTH_ANYTHING_3 = "depth_anything_3"
-NANO = "nano"
+NANO = "nano"  # comes with the package, is not on the hub
 
 
 @dataclass(frozen=True)

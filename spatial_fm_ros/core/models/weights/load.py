@@ -32,8 +32,9 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], device: torch.device 
 
     The module may be on the meta device; nothing is ever allocated twice. Parameters that are to stay as the file has
     them (on the CPU, in its dtype) are the mapped pages themselves; the others are converted one at a time, and the
-    pages they came from are given back. A network with a layout of its own on the hub loads through its
-    `load_published` and `published_names`. Raises ModelError that names keys and says what the file looks like.
+    pages they came from are given back. A network with rules of its own for published files (absent heads, other
+    names) takes them through its `load_published(tensors, assign=True)`, which is as strict. Raises ModelError that
+    names keys and says what the file looks like.
     """
     own = getattr(module, "load_published", None)
     if own is not None:
