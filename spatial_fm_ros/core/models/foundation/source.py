@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from spatial_fm_ros.core.config import ModelConfig
 from spatial_fm_ros.core.errors import ModelError
+from spatial_fm_ros.core.models.vit.fast import dtype_policy, optimised
 from spatial_fm_ros.core.models.weights.files import read
-from spatial_fm_ros.core.models.weights.identify import identify
+from spatial_fm_ros.core.models.weights.identify import expect
 from spatial_fm_ros.core.models.weights.load import fill
 from spatial_fm_ros.core.models.weights.random import randomise
 from spatial_fm_ros.core.models.weights.source import resolve
@@ -51,23 +52,21 @@ def load_network(model: str, config: ModelConfig, device: torch.device, build: B
 
     Raises ModelError (what is wrong with file, download or fit, and the remedy) and ConfigError.
     """
+    dtype_of = dtype_policy(pick_precision(config.dtype, device))
     kind, _, variant = config.checkpoint.partition(":")
     if kind == RANDOM:
         with torch.device("meta"):
             network = build({}, variant)
-        randomise(network, _SEED, device, _float32)
-        return Weights(network.eval(), f"{MEANINGLESS} ({variant or 'default size'})", random=True)
+        randomise(network, _SEED, device, dtype_of)  # the plain layers: it draws by their kind
+        return Weights(optimised(network), f"{MEANINGLESS} ({variant or 'default size'})", random=True)
     file = resolve(config.checkpoint, model, config.sha256)
     checkpoint = read(file.path)
-    found = identify(checkpoint.shapes)
-    if found.model != model:
-        remedy = f"use model:={found.model} for it" if found.model else "expected published weights of this model"
-        raise ModelError(f"The checkpoint {file.path} is {found.note}, but model:={model} was asked for: {remedy}.")
+    found = expect(model, checkpoint.shapes, file.path)
     with torch.device("meta"):
-        network = build(_settings(file.path.parent / "config.json"), found.variant)
-    fill(network, checkpoint.tensors, device, _float32)
+        network = optimised(build(_settings(file.path.parent / "config.json"), found.variant))
+    fill(network, checkpoint.tensors, device, dtype_of)
     licence = file.licence.sentence if file.licence else "licence not known"
-    return Weights(network.eval(), f"{file.source} ({licence})", random=False)
+    return Weights(network, f"{file.source} ({licence})", random=False)
 
 
 def _settings(path: Path) -> Mapping[str, Any]:
@@ -81,5 +80,8 @@ def _settings(path: Path) -> Mapping[str, Any]:
     return settings if isinstance(settings, Mapping) else {}
 
 
-def _float32(name: str, tensor: Tensor) -> torch.dtype:
-    return torch.float32
+def pick_precision(name: str, device: torch.device) -> torch.dtype:
+    """The dtype of `model.dtype`; auto is bfloat16 on a GPU that computes in it, float32 elsewhere."""
+    if name != "auto":
+        return {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[name]
+    return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
