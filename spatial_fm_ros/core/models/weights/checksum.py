@@ -13,11 +13,17 @@ SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _CHUNK = 1 << 22
 
 
-def sha256_of(path: Path) -> str:
-    """The file's SHA-256 as 64 lower-case digits, with progress. Raises ModelError for an unreadable file."""
+def sha256_of(path: Path, what: str = "") -> str:
+    """The file's SHA-256 as 64 lower-case digits, with progress under the name `what` (default: the file's).
+
+    Raises ModelError for an unreadable file.
+    """
     digest = hashlib.sha256()
     try:
-        with path.open("rb", buffering=0) as file, Progress(f"checking {path.name}", path.stat().st_size) as progress:
+        with (
+            path.open("rb", buffering=0) as file,
+            Progress(f"checking {what or path.name}", path.stat().st_size) as progress,
+        ):
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
                 progress.advance(len(chunk))

@@ -78,7 +78,7 @@ def _download(url: str, blob: Path, length: int, what: str) -> None:
             note(f"{what}: downloading {size(length)} to {blob.parent}")
         _receive(url, file, length, what)
         # The hub names large files by their SHA-256: what was put together from pieces is checked as a whole.
-        if SHA256.fullmatch(blob.name) and sha256_of(partial) != blob.name.lower():
+        if SHA256.fullmatch(blob.name) and sha256_of(partial, what) != blob.name.lower():
             partial.unlink()
             raise ModelError(f"{what} arrived damaged (its SHA-256 is wrong) and was removed; download it again.")
         os.replace(partial, blob)
@@ -90,7 +90,8 @@ def _receive(url: str, file: IO[bytes], length: int, what: str) -> None:
         done = file.tell()
         counted: Any = _Counted(file, Lines(what, length, done))
         try:
-            http_get(url, counted, resume_size=done, headers=build_hf_headers(), expected_size=length)
+            headers = build_hf_headers()
+            http_get(url, counted, resume_size=done, headers=headers, expected_size=length, displayed_filename=what)
             file.flush()
             return
         except FAILURES as error:
