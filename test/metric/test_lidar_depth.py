@@ -13,10 +13,10 @@ from spatial_fm_ros.core.config import IntakeConfig, LidarScaleConfig, ModelConf
 from spatial_fm_ros.core.geometry.cameras import project, unproject
 from spatial_fm_ros.core.geometry.rotations import pose_from
 from spatial_fm_ros.core.intake.sensors import Sensors
-from spatial_fm_ros.core.metric.depth_ratio import View, window_ratio
+from spatial_fm_ros.core.metric.extrinsic_slack import explained, sensitivity
 from spatial_fm_ros.core.metric.lidar_depth import LidarDepthObserver
 from spatial_fm_ros.core.metric.observers import PlacedWindow, ScaleObservation
-from spatial_fm_ros.core.metric.projection import depth_field, hits
+from spatial_fm_ros.core.metric.projection import Hits, depth_field, hits
 from spatial_fm_ros.core.models.oracle import OracleModel
 from spatial_fm_ros.core.types import Array, Camera, Keyframe, LidarScan, PosedKeyframe, PoseSample, Rig, Window
 from spatial_fm_ros.simulation.lidar import LidarModel
@@ -335,27 +335,50 @@ def test_a_receding_floor_does_not_hide_itself() -> None:
     assert len(found) > 0.9 * near and in_image == len(points)
 
 
-def test_what_an_extrinsic_error_does_is_predicted() -> None:
-    """The linearised effect of a small turn and shift is what projecting again through them gives."""
-    tilted = slanted(np.array([0.2, 0.5, 0.8]), 2.0)
-    field = depth_field(tilted.astype(np.float32), np.ones((120, 160), np.float32), 0.5)
-    pixels = np.random.default_rng(6).uniform([8, 8], [151, 111], (2400, 2))
-    rays = np.column_stack([(pixels - PINHOLE.K[:2, 2]) / 110.0, np.ones(len(pixels))])
-    points = rays * (2.0 / (rays @ [0.2, 0.5, 0.8]))[:, None]
+def on_plane(normal: Array, distance: float, count: int = 2400) -> tuple[Array, Hits]:
+    """LiDAR points [N, 3] on a plane and what `hits` makes of them with its exact depth."""
+    field = depth_field(slanted(normal, distance).astype(np.float32), np.ones((120, 160), np.float32), 0.5)
+    pixels = np.random.default_rng(6).uniform([8, 8], [151, 111], (count, 2))
+    rays = np.column_stack([(pixels - PINHOLE.K[:2, 2]) / 110.0, np.ones(count)])
+    points = rays * (distance / (rays @ normal))[:, None]
+    return points, hits(field, PINHOLE, points)[0]
 
-    def scale(moved: Array, options: LidarScaleConfig) -> tuple[float, float]:
-        found, _ = hits(field, PINHOLE, moved)
-        result = window_ratio([View(found, 110.0)], options)
-        return result.log_scale, result.figures["extrinsic_sigma"]
 
-    shifted = LidarScaleConfig(extrinsic_sigma_m=0.01, extrinsic_sigma_deg=0.0)
-    changes = [scale(points + 0.01 * axis, shifted)[0] - scale(points, shifted)[0] for axis in np.eye(3)]
-    assert scale(points, shifted)[1] == pytest.approx(np.linalg.norm(changes), rel=0.1)
-    assert np.linalg.norm(changes) > 0.002
-    turned = LidarScaleConfig(extrinsic_sigma_m=0.0, extrinsic_sigma_deg=0.5)
-    turns = Rotation.from_rotvec(np.radians(0.5) * np.eye(3)).as_matrix()
-    changes = [scale(points @ turn.T, turned)[0] - scale(points, turned)[0] for turn in turns]
-    assert scale(points, turned)[1] == pytest.approx(np.linalg.norm(changes), rel=0.1)
+def test_what_an_extrinsic_error_does_is_foretold() -> None:
+    """Sensitivities against ratios of moved points and the plane's exact depth, per point."""
+    normal, distance = np.array([0.2, 0.5, 0.8]), 2.0
+    _, found = on_plane(normal, distance)
+
+    def ratio(points: Array) -> Array:
+        """log of a point's z over the plane's depth along its ray."""
+        return np.log(points[:, 2]) - np.log(distance / (points / points[:, 2:] @ normal))
+
+    step = 1e-4
+    moved = [found.points + step * axis for axis in np.eye(3)]
+    moved += [found.points @ Rotation.from_rotvec(step * axis).as_matrix().T for axis in np.eye(3)]
+    plain = np.stack([ratio(points) for points in moved]) / step
+    foretold = sensitivity(found, 110.0)
+    assert np.abs(foretold - plain).max() < 0.03 * np.abs(plain).max()
+
+
+def test_an_extrinsic_error_is_taken_out_as_far_as_ratios_show_it() -> None:
+    """Floor and wall see a turn differently: it shows. On one frontal wall a shift along z does not."""
+    options = LidarScaleConfig(extrinsic_sigma_deg=0.5, extrinsic_sigma_m=0.01)
+    hits_of = [on_plane(np.array([0.0, 1.0, 0.6]), 1.0)[1], on_plane(np.array([0.1, 0.0, 1.0]), 4.0)[1]]
+    changes = np.concatenate([sensitivity(found, 110.0) for found in hits_of], axis=1)
+    turn = np.array([0, 0, 0, np.radians(0.7), 0, 0])
+    weights = np.ones(changes.shape[1])
+    slack = explained(0.3 + turn @ changes, weights, changes, options)
+    left = turn - slack.correction
+    assert np.abs((left @ changes).mean()) < 0.25 * np.abs((turn @ changes).mean())
+    assert np.abs((left @ changes).mean()) < 2 * slack.sigma
+    wall = sensitivity(hits_of[1], 110.0)
+    shift = np.array([0, 0, 0.01, 0, 0, 0])
+    hidden = explained(0.3 + shift @ wall, np.ones(wall.shape[1]), wall, options)
+    assert abs(hidden.correction[2]) < 0.001
+    assert hidden.sigma > 0.9 * 0.01 / 4.0  # a centimetre in four metres stays open
+    nothing = explained(turn @ changes, weights, changes, LidarScaleConfig(extrinsic_sigma_deg=0, extrinsic_sigma_m=0))
+    assert not nothing.correction.any() and nothing.sigma == 0.0
 
 
 def test_projection_agrees_with_the_camera_model() -> None:

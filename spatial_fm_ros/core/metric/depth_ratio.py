@@ -9,6 +9,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from spatial_fm_ros.core.config import LidarScaleConfig
+from spatial_fm_ros.core.metric.extrinsic_slack import Slack, explained, sensitivity
 from spatial_fm_ros.core.metric.mode import Mode, located, weighted_mode
 from spatial_fm_ros.core.metric.projection import Hits
 from spatial_fm_ros.core.types import Array
@@ -25,6 +26,8 @@ TOGETHER = 30.0
 USUAL_SCATTER, USUAL_COUNT = 0.005, 2.0
 #: Points of a keyframe beyond this number do not make it count more.
 FULL_KEYFRAME = 1000.0
+#: Passes in which outliers and the extrinsic's error are told apart.
+SLACK_PASSES = 3
 #: Ranges that disagree by more than this are reported.
 REPORTED_GAP = 0.05
 
@@ -49,19 +52,28 @@ class DepthRatio:
     figures: dict[str, float]
 
 
+def rough_log_scale(views: Sequence[View], options: LidarScaleConfig) -> float:
+    """The mode over all views, of which at least one must have hits, as it is."""
+    weights = np.concatenate([_pixel_weights(view, options) for view in views])
+    return weighted_mode(np.concatenate([view.hits.log_ratio for view in views]), weights).value
+
+
 def window_ratio(views: Sequence[View], options: LidarScaleConfig) -> DepthRatio:
-    """The mode over all views, refined view by view. At least one view must have hits.
+    """The mode over all views without what the extrinsic explains. At least one view must have hits.
 
     sigma is the scatter between keyframes (pixels of one image err together and do not count), over the
-    root of their number; systematic what the extrinsic's uncertainty does to these very pixels, and what
+    root of their number; systematic what stays open of the extrinsic's effect on these very pixels, and what
     near and far disagree by.
     """
     views = [view for view in views if len(view.hits)]
     weights = [_pixel_weights(view, options) for view in views]
-    ratios = np.concatenate([view.hits.log_ratio for view in views])
     joined = np.concatenate(weights)
-    overall = weighted_mode(ratios, joined)
-    own = [located(v.hits.log_ratio, w, overall.value, overall.spread) for v, w in zip(views, weights, strict=True)]
+    ratios, overall, slack = _without_slack(views, joined, options)
+    split = np.cumsum([len(view.hits) for view in views])[:-1]
+    own = [
+        located(part, weight, overall.value, overall.spread)
+        for part, weight in zip(np.split(ratios, split), weights, strict=True)
+    ]
     counted = np.array([float((mode.weights > 0).sum()) for mode in own])
     trust = np.minimum(counted, FULL_KEYFRAME)
     values = np.array([mode.value for mode in own])
@@ -70,18 +82,30 @@ def window_ratio(views: Sequence[View], options: LidarScaleConfig) -> DepthRatio
     metres = np.concatenate([view.hits.points[:, 2] for view in views])
     depths, biases, noise = _by_range(metres, ratios, joined, log_scale)
     gap = float(np.sqrt(max(float(np.var(biases)) - noise**2, 0.0))) if len(biases) > 1 else 0.0
-    by_extrinsic = _extrinsic_error(views, own, options)
     figures = {
         "points": float(counted.sum()),
         "keyframes": float((counted >= options.min_points).sum()),
         "spread": overall.spread,
         "inlier_share": float(counted.sum() / len(ratios)),
-        "extrinsic_sigma": by_extrinsic,
+        "extrinsic_sigma": slack.sigma,
+        "extrinsic_turn_deg": slack.turn_deg,
         "range_gap": gap,
     }
     for i, (depth, bias) in enumerate(zip(depths, biases, strict=True)):
         figures[f"range_{i}_m"], figures[f"range_{i}_bias"] = depth, bias
-    return DepthRatio(log_scale, sigma, float(np.hypot(by_extrinsic, gap)), _warning(depths, biases, noise), figures)
+    return DepthRatio(log_scale, sigma, float(np.hypot(slack.sigma, gap)), _warning(depths, biases, noise), figures)
+
+
+def _without_slack(views: Sequence[View], weights: Array, options: LidarScaleConfig) -> tuple[Array, Mode, Slack]:
+    """Log ratios [N] of all views less what an error of the extrinsic explains of them, their mode, and that error."""
+    ratios = np.concatenate([view.hits.log_ratio for view in views])
+    changes = np.concatenate([sensitivity(view.hits, view.focal) for view in views], axis=1)
+    corrected, overall, slack = ratios, weighted_mode(ratios, weights), Slack(np.zeros(6), 0.0)
+    for _ in range(SLACK_PASSES):
+        slack = explained(ratios, overall.weights, changes, options)
+        corrected = ratios - slack.correction @ changes
+        overall = weighted_mode(corrected, weights)
+    return corrected, overall, slack
 
 
 def _pixel_weights(view: View, options: LidarScaleConfig) -> Array:
@@ -126,27 +150,6 @@ def _by_range(depth: Array, ratio: Array, weight: Array, log_scale: float) -> tu
         biases.append(mode.value - log_scale)
         variances.append(mode.spread**2 / max(effective, 1.0))
     return depths, biases, float(np.sqrt(np.mean(variances))) if variances else 0.0
-
-
-def _extrinsic_error(views: Sequence[View], own: Sequence[Mode], options: LidarScaleConfig) -> float:
-    """Standard deviation of the log-scale by the extrinsic's: each small turn and shift of the LiDAR changes a
-    point's depth, and the pixel it is compared with; the weighted mean of that is what the result moves by."""
-    moved, weight = [], []
-    for view, mode in zip(views, own, strict=True):
-        x, y, z = view.hits.points.T
-        gu, gv = view.focal * view.hits.slope.T / z  # change of log depth per metre across the view
-        # Row by row: the change of (log z - log depth) by a shift along x, y, z.
-        shift = np.stack([-gu, -gv, 1.0 / z + (gu * x + gv * y) / z])
-        # A turn w moves p by w x p.
-        turn = np.stack([y * shift[2] - z * shift[1], z * shift[0] - x * shift[2], x * shift[1] - y * shift[0]])
-        moved.append(np.concatenate([shift, turn]))
-        weight.append(mode.weights)
-    joined, weights = np.concatenate(moved, axis=1), np.concatenate(weight)
-    if not weights.sum() > 0:
-        return 0.0
-    change = joined @ weights / weights.sum()
-    shifts, turns = change[:3] * options.extrinsic_sigma_m, change[3:] * np.radians(options.extrinsic_sigma_deg)
-    return float(np.sqrt(np.square(shifts).sum() + np.square(turns).sum()))
 
 
 def _warning(depths: Sequence[float], biases: Sequence[float], noise: float) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from spatial_fm_ros.core.config import ScaleConfig
 from spatial_fm_ros.core.geometry.rotations import invert_pose, is_pose
 from spatial_fm_ros.core.intake.sensors import Sensors
-from spatial_fm_ros.core.metric.depth_ratio import DepthRatio, View, window_ratio
+from spatial_fm_ros.core.metric.depth_ratio import DepthRatio, View, rough_log_scale, window_ratio
 from spatial_fm_ros.core.metric.observers import PlacedWindow, ScaleObservation, unusable
 from spatial_fm_ros.core.metric.projection import DepthField, depth_field, hits
 from spatial_fm_ros.core.metric.scan_placing import ScanPlacer, nearest_scan, possible_hits
@@ -129,7 +129,7 @@ class LidarDepthObserver:
                 in_image += inside
             if all(sight.placed is not None for sight in sights) or not any(len(view.hits) for view in views):
                 break
-            before, scale = scale, float(np.exp(window_ratio(views, self.config.lidar).log_scale))
+            before, scale = scale, float(np.exp(rough_log_scale(views, self.config.lidar)))
             if before > 0 and abs(np.log(scale / before)) < SETTLED:
                 break
         self._guess = scale

@@ -17,7 +17,7 @@ PATCH = 5
 #: Standard deviation of log depth inside a patch that is never called an edge.
 EDGE_FLOOR = 0.04
 #: More points of one image do not make it say more: its pixels err together.
-MOST_HITS = 2500
+MOST_HITS = 1200
 #: How much farther than the nearest point beside it a point may lie and still be on the same surface.
 SAME_SURFACE = 0.15
 
