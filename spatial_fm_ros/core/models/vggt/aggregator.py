@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from spatial_fm_ros.core.models.vggt.config import VggtConfig
 from spatial_fm_ros.core.models.vit.block import Block
-from spatial_fm_ros.core.models.vit.dino import TOKEN_SIGMA, DinoV2
+from spatial_fm_ros.core.models.vit.dino import DinoV2, fresh_tokens
 from spatial_fm_ros.core.models.vit.positions import grid_positions
 from spatial_fm_ros.core.models.vit.rope import rope_table
 
@@ -33,8 +33,8 @@ class Aggregator(nn.Module):
         #: Tokens of a frame before its patches: the camera's and the registers.
         self.specials = 1 + registers
         # Index 0 of dimension 1 is for the first frame of a scene, index 1 for all others.
-        self.camera_token = nn.Parameter(TOKEN_SIGMA * torch.randn(1, 2, 1, dim))
-        self.register_token = nn.Parameter(TOKEN_SIGMA * torch.randn(1, 2, registers, dim))
+        self.camera_token = fresh_tokens(1, 2, 1, dim)
+        self.register_token = fresh_tokens(1, 2, registers, dim)
         self.patch_embed = DinoV2(
             config.img_size,
             config.patch_size,
@@ -70,8 +70,8 @@ class Aggregator(nn.Module):
     def forward(self, patch_tokens: Tensor, grid: tuple[int, int], taps: Collection[int]) -> dict[int, Tensor]:
         """The outputs of the tapped pairs of blocks, {layer: [B, S, specials + rows * columns, 2C]}.
 
-        The first C channels are the frame block's output, the last C the global block's. `grid` = (rows,
-        columns) of the patch tokens [B, S, rows * columns, C].
+        The first C channels are the frame block's output, the last C the global block's, in the dtype of the blocks'
+        large weights. `grid` = (rows, columns) of the patch tokens [B, S, rows * columns, C].
         """
         batch, frames = patch_tokens.shape[:2]
         special = torch.cat([self.camera_token, self.register_token], dim=2)
@@ -81,10 +81,12 @@ class Aggregator(nn.Module):
         positions = grid_positions(*grid, self.specials, x.device)
         in_frame = rope_table(positions, self.head_dim, self.rope_base)
         in_scene = in_frame.repeated(frames)  # frames are told apart by their content alone
+        # Tokens are no more exact than the products they came from.
+        kept = self.frame_blocks.get_parameter("0.attn.qkv.weight").dtype
         tapped = {}
         for layer, (frame_block, global_block) in enumerate(zip(self.frame_blocks, self.global_blocks, strict=True)):
             own = frame_block(x.flatten(0, 1), in_frame).unflatten(0, (batch, frames))
             x = global_block(own.flatten(1, 2), in_scene).unflatten(1, (frames, -1))
             if layer in taps:
-                tapped[layer] = torch.cat([own, x], dim=-1)
+                tapped[layer] = torch.cat([own.to(kept), x.to(kept)], dim=-1)
         return tapped

@@ -36,7 +36,7 @@ class CameraHead(nn.Module):
 
     def forward(self, camera_tokens: Tensor) -> list[Tensor]:
         """The pose encoding [B, S, 9] after every iteration; the last is the prediction."""
-        tokens = self.token_norm(camera_tokens)
+        tokens = self.token_norm(camera_tokens.to(self.token_norm.weight.dtype))
         plain = F.layer_norm(tokens, tokens.shape[-1:], eps=MODULATED_EPS)
         raw: Tensor | None = None
         iterations = []

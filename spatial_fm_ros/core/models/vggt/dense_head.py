@@ -27,9 +27,10 @@ class FusedFeatures(Reassemble):
 
     def fused(self, tokens: Sequence[Tensor], grid: tuple[int, int], aspect: float) -> Tensor:
         """Patch tokens [N, rows * columns, 2C] of four levels to features [N, out, 8 rows, 8 columns]."""
+        precision = self.get_parameter("norm.weight").dtype
         laterals = [
             self.scratch.lateral(level, self.reassembled(t, level, grid, aspect, self.map_precision))
-            for level, t in enumerate(tokens)
+            for level, t in enumerate(t.to(precision) for t in tokens)
         ]
         return self.scratch.get_submodule("output_conv1")(self.scratch.fused(laterals))  # type: ignore[no-any-return]
 

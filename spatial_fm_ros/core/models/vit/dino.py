@@ -10,8 +10,14 @@ from spatial_fm_ros.core.models.vit.positions import resized_position_embedding
 
 #: Epsilon of DINOv2's LayerNorms.
 EPS = 1e-6
-#: Of fresh tokens and positions; equal ones would stay equal in training.
+#: Standard deviation of fresh tokens and positions; equal ones would stay equal in training.
 TOKEN_SIGMA = 0.02
+
+
+def fresh_tokens(*shape: int) -> nn.Parameter:
+    """Evenly drawn: a normal draw on the meta device imports 150 MB of torch that inference never needs."""
+    bound = TOKEN_SIGMA * 3**0.5
+    return nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
 
 
 class DinoV2(nn.Module):
@@ -22,9 +28,9 @@ class DinoV2(nn.Module):
     ) -> None:
         super().__init__()
         self.patch = patch
-        self.cls_token = nn.Parameter(TOKEN_SIGMA * torch.randn(1, 1, dim))
-        self.pos_embed = nn.Parameter(TOKEN_SIGMA * torch.randn(1, 1 + (image_size // patch) ** 2, dim))
-        self.register_tokens = nn.Parameter(TOKEN_SIGMA * torch.randn(1, registers, dim))
+        self.cls_token = fresh_tokens(1, 1, dim)
+        self.pos_embed = fresh_tokens(1, 1 + (image_size // patch) ** 2, dim)
+        self.register_tokens = fresh_tokens(1, registers, dim)
         self.mask_token = nn.Parameter(torch.zeros(1, dim))  # in the checkpoint; only training masks patches
         self.patch_embed = PatchEmbed(dim, patch)
         self.blocks = nn.ModuleList(Block(dim, heads, eps=EPS, mlp_ratio=mlp_ratio) for _ in range(depth))
