@@ -94,17 +94,21 @@ def _moved(points: Array, when: Array, at_from_lidar: Array) -> Array:
     order = np.argsort(segment, kind="stable")
     bounds = np.searchsorted(segment[order], np.arange(len(at_from_lidar)))
     moved = np.empty_like(points)
+    R, t = at_from_lidar[:, :3, :3], at_from_lidar[:, :3, 3]
+    steps = Rotation.from_matrix(np.swapaxes(R[:-1], 1, 2) @ R[1:]).as_rotvec()
+    angles = np.linalg.norm(steps, axis=1)
+    # The matrices that multiply crosswise by each axis.
+    axes = np.cross(np.eye(3), (steps / np.maximum(angles, 1e-12)[:, None])[:, None])
+    across = R[:-1] @ axes
+    inward = across @ axes
     for k in range(len(at_from_lidar) - 1):
         rows = order[bounds[k] : bounds[k + 1]]
         if not len(rows):
             continue
         fraction = when[rows] - k
-        R, t = at_from_lidar[k, :3, :3], at_from_lidar[k, :3, 3]
-        step = Rotation.from_matrix(R.T @ at_from_lidar[k + 1, :3, :3]).as_rotvec()
-        angle = float(np.linalg.norm(step))
-        axis = np.cross(np.eye(3), step / max(angle, 1e-12))  # the matrix that multiplies crosswise
-        turned = points[rows] @ R.T
-        turned += np.sin(fraction * angle)[:, None] * (points[rows] @ (R @ axis).T)
-        turned += (1.0 - np.cos(fraction * angle))[:, None] * (points[rows] @ (R @ axis @ axis).T)
-        moved[rows] = turned + t + fraction[:, None] * (at_from_lidar[k + 1, :3, 3] - t)
+        mine, angle = points[rows], fraction * angles[k]
+        turned = mine @ R[k].T
+        turned += np.sin(angle)[:, None] * (mine @ across[k].T)
+        turned += (1.0 - np.cos(angle))[:, None] * (mine @ inward[k].T)
+        moved[rows] = turned + t[k] + fraction[:, None] * (t[k + 1] - t[k])
     return moved

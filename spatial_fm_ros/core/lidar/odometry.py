@@ -187,10 +187,11 @@ class LidarOdometry:
             if planes.flat.sum() < MIN_PLANES:
                 break
             weights = np.where(planes.flat, tukey_weights(planes.distance(moved)), 0.0)
-            normal = normal_equations(moved, planes, weights)
+            pivot = moved.mean(axis=0)
+            normal = normal_equations(moved, planes, weights, pivot)
             step = np.zeros(7)
             step[:6] = np.linalg.lstsq(normal.information[:6, :6], -normal.gradient[:6], rcond=1e-6)[0]
-            sim = stepped(sim, step, normal.pivot)
+            sim = stepped(sim, step, pivot)
             facing = float(np.linalg.eigvalsh(normal.information[3:6, 3:6])[0] / max(weights.sum(), 1e-9))
         self._judge(facing)
         return pose_from(sim.R, sim.t)

@@ -7,6 +7,7 @@ components of nearest neighbours (Hoppe et al., 1992).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -64,25 +65,23 @@ class PlaneCloud:
 
 @dataclass(frozen=True, eq=False)
 class Normal:
-    """Normal equations of one Gauss-Newton step about `pivot`: order rotation, translation, log-scale."""
+    """Normal equations of one Gauss-Newton step; order: rotation, translation, log-scale."""
 
     information: Array  # [7, 7]
     gradient: Array  # [7]
-    pivot: Array  # [3]
 
 
-def normal_equations(moved: Array, planes: Planes, weights: Array) -> Normal:
-    """Of sum w (n . (x - q))^2 over moved points x [M, 3], for x' = x + w x (x - p) + v + l (x - p)."""
-    pivot = np.average(moved, axis=0, weights=weights) if weights.any() else moved.mean(axis=0)
+def normal_equations(moved: Array, planes: Planes, weights: Array, pivot: Array) -> Normal:
+    """Of sum w (n . (x - q))^2 over moved points x [M, 3], for x' = x + r x (x - p) + v + l (x - p), p = `pivot`."""
     arm = moved - pivot
     residual = np.einsum("mi,mi->m", planes.normal, moved - planes.centre)
     along = np.einsum("mi,mi->m", planes.normal, arm)
     J = np.concatenate([np.cross(arm, planes.normal), planes.normal, along[:, None]], axis=1)
     weighted = J * weights[:, None]
-    return Normal(weighted.T @ J, weighted.T @ residual, pivot)
+    return Normal(weighted.T @ J, weighted.T @ residual)
 
 
-def stepped(sim: Sim3, step: Array, pivot: Array) -> Sim3:
+def stepped(sim: Sim3, step: NDArray[Any], pivot: Array) -> Sim3:
     """`sim` followed by the small similarity `step` [7] (rotation, translation, log-scale) about `pivot`."""
     rotation = Rotation.from_rotvec(step[:3]).as_matrix()
     scale = float(np.exp(step[6]))
