@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from other_user import not_root
 
 from spatial_fm_ros.core.errors import ConfigError, ModelError
+from spatial_fm_ros.core.models.weights import reporting
 from spatial_fm_ros.core.models.weights.checksum import sha256_of, verify
 from spatial_fm_ros.core.models.weights.choice import choose
 from spatial_fm_ros.core.models.weights.files import read
@@ -222,3 +223,19 @@ def test_sha256(tmp_path):
         resolve(str(path), "vggt", "0" * 64)
     with pytest.raises(ConfigError, match="64 hexadecimal digits, got 'abc'"):
         resolve(str(path), "vggt", "abc")
+
+
+def test_progress_in_a_log_is_lines(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(reporting, "LINE_EVERY_S", 0.0)
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(bytes(10_000_000))
+    sha256_of(path)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3 and lines[0].startswith("checking model.safetensors: 4.2 MB of 10.0 MB (42 %), ")
+    assert lines[-1].startswith("checking model.safetensors: 10.0 MB of 10.0 MB (100 %), ") and lines[0].endswith("B/s")
+
+
+def test_sizes_for_people():
+    assert [reporting.size(n) for n in (0, 999, 1000, 137_197_852, 5_026_150_064)] == [
+        "0 B", "999 B", "1.0 kB", "137.2 MB", "5.03 GB",
+    ]  # fmt: skip

@@ -249,6 +249,21 @@ def test_hub_ids():
         assert not HubId.fits(no), no
 
 
+def test_the_documented_table_is_true():
+    """docs/models.md: every checkpoint in one row, with its size, licence and whether commercial use is allowed."""
+    text = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    for known in PUBLISHED:
+        name, edition = known.id.split("/")[1], known.id.endswith("-1.1")
+        plain = name.removesuffix("-1.1")
+        (row,) = (row for row in rows if f"{plain}`" in row)
+        cells = [cell.strip() for cell in row.strip("|").split("|")]
+        assert ("-1.1`" in cells[0]) or not edition
+        assert abs(float(cells[1].split()[0]) * {"GB": 1e9, "MB": 1e6}[cells[1].split()[1]] / known.size - 1) < 0.005
+        assert cells[2] == known.licence.name and cells[3].startswith("yes" if known.licence.commercial else "no")
+        assert ("default of" in cells[0]) == (DEFAULT[known.model] == known.id)
+
+
 def test_licences():
     assert published(VGGT.lower()).licence.commercial is False and published("a/b") is None
     assert published(DEFAULT["depth_anything_3"]).licence.commercial is True
