@@ -21,9 +21,10 @@ from spatial_fm_ros.core.geometry.rotations import invert_pose
 from spatial_fm_ros.core.geometry.similarity import Sim3
 from spatial_fm_ros.core.models import depth_anything_3, vggt
 from spatial_fm_ros.core.models.depth_anything_3 import adapter as da3_adapter
-from spatial_fm_ros.core.models.foundation.images import draw
+from spatial_fm_ros.core.models.foundation.images import Canvas, draw
+from spatial_fm_ros.core.models.foundation.output import NetworkOutput
 from spatial_fm_ros.core.models.vggt import adapter as vggt_adapter
-from spatial_fm_ros.core.types import Camera, Prediction, WindowState
+from spatial_fm_ros.core.types import Camera, Keyframe, Prediction, WindowState
 
 
 def assert_same(a: Prediction, b: Prediction, tolerance: float = 2e-4) -> None:
@@ -34,43 +35,59 @@ def assert_same(a: Prediction, b: Prediction, tolerance: float = 2e-4) -> None:
     np.testing.assert_allclose(a.confidence, b.confidence, atol=tolerance)
 
 
+def said(model, canvas: Canvas, frames: tuple[Keyframe, ...]) -> NetworkOutput:
+    with torch.inference_mode():
+        return model.relate(model.network, model.embed(model.network, canvas.images), canvas, frames)
+
+
 def test_vggt_says_what_its_network_says(vggt_model, room) -> None:
-    vggt_model.reset()
-    unknown = tuple(replace(keyframe, camera=None) for keyframe in room)
-    prediction = vggt_model.infer(window(unknown))
+    canvas = draw([keyframe.image for keyframe in room], 84, torch.device("cpu"), 1.0)
+    found = said(vggt_model, canvas, room)
     weights, settings = source("vggt_tiny_a")
     network = vggt.build(json.loads(settings.read_text()))
     network.load_state_dict(load_file(weights))
-    canvas = draw([keyframe.image for keyframe in room], 84, torch.device("cpu"), 1.0)
     with torch.inference_mode():
         plain = network.eval()(canvas.images)
     t, q, fov = plain.pose_enc[0].double().split([3, 4, 2], dim=-1)
     centre = -vggt_adapter.pose_encoding.matrix_from_quaternion(q).mT @ t[..., None]
-    np.testing.assert_allclose(prediction.world_from_camera[:, :3, 3], centre[..., 0], atol=1e-4)
+    np.testing.assert_allclose(found.world_from_camera[:, :3, 3], centre[..., 0], atol=1e-4)
     focal = torch.tensor([56.0, 84.0]) / 2 / torch.tan(fov / 2)
-    np.testing.assert_allclose(prediction.K[:, [1, 0], [1, 0]], focal, rtol=1e-4)
-    np.testing.assert_allclose(prediction.K[:, :2, 2], [[(84 - 1) / 2, (56 - 1) / 2]] * len(room))
-    np.testing.assert_allclose(prediction.depth, plain.depth[0, ..., 0], rtol=1e-4)
-    assert prediction.depth.shape == (7, 56, 84) and prediction.state is WindowState.OK
+    np.testing.assert_allclose(found.K[:, [1, 0], [1, 0]], focal, rtol=1e-4)
+    np.testing.assert_allclose(found.K[:, :2, 2], [[(84 - 1) / 2, (56 - 1) / 2]] * len(room))
+    np.testing.assert_allclose(found.depth, plain.depth[0, ..., 0], rtol=1e-4)
+    np.testing.assert_allclose(found.confidence, plain.depth_conf[0], rtol=1e-4)
+    assert found.sky is None and not found.metric
 
 
 def test_depth_anything_3_says_what_its_network_says(da3_model, room) -> None:
-    da3_model.reset()
-    unknown = tuple(replace(keyframe, camera=None) for keyframe in room)
-    prediction = da3_model.infer(window(unknown))
+    canvas = draw([keyframe.image for keyframe in room], 84, torch.device("cpu"), 0.0)
+    found = said(da3_model, canvas, room)
     weights, settings = source("da3_tiny_a")
     network = depth_anything_3.build(json.loads(settings.read_text()))
     network.load_published(load_file(weights))
-    canvas = draw([keyframe.image for keyframe in room], 84, torch.device("cpu"), 0.0)
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     with torch.inference_mode():
         plain = network.eval()((canvas.images - mean[:, None, None])[None] / std[:, None, None])
     w2c = plain.extrinsics[0].double().numpy()
     centre = -np.swapaxes(w2c[:, :, :3], 1, 2) @ w2c[:, :, 3:]
-    np.testing.assert_allclose(prediction.world_from_camera[:, :3, 3], centre[..., 0], atol=1e-4)
-    np.testing.assert_allclose(prediction.K[:, :2, :2], plain.intrinsics[0, :, :2, :2], rtol=1e-4)
-    np.testing.assert_allclose(prediction.K[:, :2, 2], [[(84 - 1) / 2, (56 - 1) / 2]] * len(room))
-    np.testing.assert_allclose(prediction.depth, plain.depth[0], rtol=1e-4)
+    np.testing.assert_allclose(found.world_from_camera[:, :3, 3], centre[..., 0], atol=1e-4)
+    np.testing.assert_allclose(found.K[:, :2, :2], plain.intrinsics[0, :, :2, :2], rtol=1e-4)
+    np.testing.assert_allclose(found.K[:, :2, 2], [[(84 - 1) / 2, (56 - 1) / 2]] * len(room))
+    np.testing.assert_allclose(found.depth, plain.depth[0], rtol=1e-4)
+    np.testing.assert_allclose(found.confidence, plain.depth_conf[0], rtol=1e-4)
+
+
+def test_a_prediction_is_what_the_network_said(model, room) -> None:
+    """With the network's own cameras nothing is added but our conventions."""
+    canvas = draw([keyframe.image for keyframe in room], 84, torch.device("cpu"), model.margin)
+    found = said(model, canvas, room)
+    cameras = [Camera(84, 56, K).resized(160, 120) for K in found.K]
+    own = tuple(replace(keyframe, camera=camera) for keyframe, camera in zip(room, cameras))
+    prediction = model.infer(window(own))
+    np.testing.assert_allclose(prediction.world_from_camera, found.world_from_camera, atol=2e-4)
+    np.testing.assert_allclose(prediction.K, found.K, rtol=1e-9)
+    np.testing.assert_allclose(prediction.depth, found.depth, rtol=2e-4)
+    assert prediction.state is WindowState.OK and prediction.note == ""
 
 
 def test_a_shared_keyframe_is_not_seen_again_and_nothing_changes(model, room, monkeypatch) -> None:
@@ -171,21 +188,21 @@ def test_the_answer_comes_in_the_scale_of_known_poses() -> None:
 
 def test_a_nested_checkpoint_is_metric_and_knows_sky(checkpoints, room) -> None:
     model = loaded("depth_anything_3", checkpoints / "nested")
-    unknown = tuple(replace(keyframe, camera=None) for keyframe in room[:5])
-    first = model.infer(window(unknown[:3]))
-    assert first.metric and first.posed.all()
-    shared = model.infer(window(unknown[1:5], 1, 2))
+    assert model.infer(window(room[:3])).metric
+    shared = model.infer(window(room[1:5], 1, 2))
     model.reset()
-    assert_same(shared, model.infer(window(unknown[1:5], 1, 2)), tolerance=1e-3)
+    assert_same(shared, model.infer(window(room[1:5], 1, 2)), tolerance=1e-3)
     weights, settings = checkpoints / "nested" / "model.safetensors", checkpoints / "nested" / "config.json"
     network = depth_anything_3.build(json.loads(settings.read_text()))
     network.load_published(load_file(weights))
-    canvas = draw([k.image for k in unknown[:3]], 84, torch.device("cpu"), 1.0)
+    canvas = draw([k.image for k in room[:3]], 84, torch.device("cpu"), 1.0)
+    found = said(model, canvas, room[:3])
     with torch.inference_mode():
         plain = network.eval()(da3_adapter._normalised(canvas.images)[None])
-    sky = (plain.sky[0] >= 0.3).numpy()
-    assert np.isnan(first.depth[sky]).all()
-    np.testing.assert_allclose(first.depth[~sky], plain.depth[0].numpy()[~sky], rtol=1e-3)
+    np.testing.assert_array_equal(found.sky, plain.sky[0] >= 0.3)
+    np.testing.assert_allclose(found.depth, plain.depth[0], rtol=1e-3)
+    np.testing.assert_allclose(found.K[:, :2, :2], plain.intrinsics[0, :, :2, :2], rtol=1e-4)
+    assert found.metric and np.isnan(shared.depth).any() == bool(found.sky.any())
 
 
 def test_points_of_the_point_head_become_depth(checkpoints, room) -> None:

@@ -18,6 +18,7 @@ from spatial_fm_ros.core.errors import ConfigError, InputError, ModelError
 from spatial_fm_ros.core.memory import return_freed
 from spatial_fm_ros.core.models.base import SpatialModel
 from spatial_fm_ros.core.models.device import pick_device
+from spatial_fm_ros.core.models.foundation.calibration import FocalMemory
 from spatial_fm_ros.core.models.foundation.features import FeatureCache, Features
 from spatial_fm_ros.core.models.foundation.images import Canvas, draw, grid_size
 from spatial_fm_ros.core.models.foundation.memory import (
@@ -53,6 +54,7 @@ class FoundationModel(SpatialModel):
         self.network: nn.Module | None = None
         self.budget = ViewBudget()
         self._features = FeatureCache()
+        self._focal = FocalMemory()
         self._grid: tuple[int, int] | None = None
 
     @abstractmethod
@@ -91,6 +93,7 @@ class FoundationModel(SpatialModel):
 
     def reset(self) -> None:
         self._features.clear()
+        self._focal.clear()
         self._grid = None
 
     @property
@@ -136,7 +139,8 @@ class FoundationModel(SpatialModel):
             features = self._features.look(keyframes, canvas, lambda images: self.embed(network, images))
             output = self.relate(network, features, canvas, keyframes)
         self.budget.measured(len(keyframes), peak.bytes)
-        prediction = to_prediction(output, keyframes, canvas.placements, self._grid, config, self.even_confidence)
+        calibrated = self._focal.calibrated(keyframes, canvas.placements, output.K)
+        prediction = to_prediction(output, calibrated, canvas.placements, self._grid, config, self.even_confidence)
         return self._weights.marked(prediction)
 
     def _measure(self, network: nn.Module) -> None:
