@@ -65,7 +65,7 @@ class Priors:
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """metric_from_source, with the median distance of matched points from their planes (metres) before and
+    """metric_from_source, with the robust distance of matched points from their planes (metres) before and
     after, the share of points that lie on a plane, and the log-scale's deviations: sigma from noise,
     systematic from what the priors leave open."""
 
@@ -187,10 +187,19 @@ def _by_direction(arms: Array) -> tuple[Array, Array]:
 def _weights(distance: Array, sigma: Array, flat: NDArray[np.bool_]) -> Array:
     """Tukey's weights of distances over their expected deviation, per squared metre."""
     relative = distance / sigma
-    spread = max(MAD_TO_SIGMA * float(np.median(relative[flat])), 0.5)
+    spread = max(MAD_TO_SIGMA * float(np.median(relative[flat])), 0.5) if flat.any() else 0.5
     robust = np.square(np.maximum(0.0, 1.0 - np.square(relative / (TUKEY * spread))))
     weights: Array = np.where(flat, robust / (CORRELATED * np.square(sigma * spread)), 0.0)
     return weights
+
+
+def _capped_rms(first: Array, last: Array) -> tuple[float, float]:
+    """Root mean square of two sets of distances, none counting more than three deviations of the first set."""
+    if not len(first):
+        return 0.0, float("inf")
+    cap = 3.0 * MAD_TO_SIGMA * float(np.median(first))
+    before, after = (float(np.sqrt(np.mean(np.square(np.minimum(each, cap))))) for each in (first, last))
+    return before, after
 
 
 def _judged(problem: _Problem, sim: Sim3, reach: float) -> Fit:
@@ -202,10 +211,7 @@ def _judged(problem: _Problem, sim: Sim3, reach: float) -> Fit:
     source, centre = problem.source, problem.source.centre
     first, last = problem.at(problem.start, 2.0 * reach), problem.at(sim, 2.0 * reach)
     both = first.planes.flat & last.planes.flat
-    if both.any():
-        before, after = (float(np.median(m.planes.distance(m.moved)[both])) for m in (first, last))
-    else:
-        before, after = 0.0, float("inf")
+    before, after = _capped_rms(*(m.planes.distance(m.moved)[both] for m in (first, last)))
     final = problem.at(sim, reach)
     whole = final.normal(centre, sim)
     information = problem.with_priors(sim, whole).information

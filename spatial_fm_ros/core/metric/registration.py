@@ -41,7 +41,7 @@ BOX_SIGMA = 0.15
 PLAUSIBLE = 3.5
 #: ... when fewer points than this share lie on surfaces, and when their distance grows by more than this factor
 #: (a good beginning leaves nothing to gain).
-MIN_INLIERS, GROWTH = 0.25, 1.1
+MIN_INLIERS, GROWTH = 0.25, 1.05
 
 
 @dataclass(frozen=True, eq=False)
