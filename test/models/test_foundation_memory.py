@@ -51,14 +51,37 @@ def test_available_memory_is_what_the_system_says() -> None:
     assert 0 < available_bytes(CPU) <= total
 
 
-def test_a_control_group_sets_a_limit(tmp_path: Path) -> None:
-    assert control_group_bytes(tmp_path) is None
-    (tmp_path / "memory.current").write_text(f"{900 * MB}\n")
-    (tmp_path / "memory.stat").write_text(f"anon {500 * MB}\ninactive_file {100 * MB}\nactive_file {50 * MB}\n")
-    (tmp_path / "memory.max").write_text("max\n")
-    assert control_group_bytes(tmp_path) is None
-    (tmp_path / "memory.max").write_text(f"{2000 * MB}\n")
-    assert control_group_bytes(tmp_path) == 1250 * MB
+@pytest.mark.parametrize(
+    ("member", "folder", "names", "prefix"),
+    [
+        ("0::/robot/model\n", "robot/model", ("memory.max", "memory.current"), ""),
+        (
+            "5:devices:/\n4:memory:/robot/model\n0::/\n",
+            "memory/robot/model",
+            ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+            "total_",
+        ),
+    ],
+)
+def test_control_groups_set_limits(tmp_path: Path, member: str, folder: str, names, prefix: str) -> None:
+    """Of version 2 and 1; a group above has the smaller rest."""
+    membership = tmp_path / "membership"
+    assert control_group_bytes(tmp_path, membership) is None
+    membership.write_text(member)
+    assert control_group_bytes(tmp_path, membership) is None
+    group = tmp_path / folder
+    group.mkdir(parents=True)
+    (group / names[1]).write_text(f"{900 * MB}\n")
+    files = f"anon {500 * MB}\n{prefix}inactive_file {100 * MB}\n{prefix}active_file {50 * MB}\n"
+    (group / "memory.stat").write_text(files)
+    (group / names[0]).write_text("max\n")
+    assert control_group_bytes(tmp_path, membership) is None
+    (group / names[0]).write_text(f"{2000 * MB}\n")
+    assert control_group_bytes(tmp_path, membership) == 1250 * MB
+    for name, size in zip(names, (1000, 950)):
+        (group.parent / name).write_text(f"{size * MB}\n")
+    (group.parent / "memory.stat").write_text("anon 0\n")
+    assert control_group_bytes(tmp_path, membership) == 50 * MB
 
 
 @given(st.integers(0, 4000), st.integers(1, 900), st.integers(0, 30_000), st.integers(1, 64))

@@ -40,18 +40,45 @@ def _meminfo() -> int:
     return 1 << 62
 
 
-def control_group_bytes(root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """What the memory limit of this process's (version 2) control group leaves; None without a limit."""
+def control_group_bytes(
+    root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
+) -> int | None:
+    """What the memory limits of this process's control groups, version 1 or 2, leave; None without a limit."""
+    left: list[int] = []
     try:
-        limit = (root / "memory.max").read_text().strip()
+        lines = [line.split(":", 2) for line in membership.read_text().splitlines()]
+    except OSError:
+        return None
+    for _, controllers, path in lines:
+        version_1 = "memory" in controllers.split(",")
+        if not version_1 and controllers:
+            continue
+        mount = root / "memory" if version_1 else root
+        names = _GROUP_FILES[1 if version_1 else 2]
+        group = Path(path.lstrip("/"))
+        left += [room for parent in (group, *group.parents) if (room := _left_in(mount / parent, *names)) is not None]
+    return min(left, default=None)
+
+
+#: Limit and usage of a memory control group, and its statistic of file pages, by version.
+_GROUP_FILES = {
+    1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
+    2: ("memory.max", "memory.current", ""),
+}
+
+
+def _left_in(group: Path, limit_name: str, usage_name: str, prefix: str) -> int | None:
+    try:
+        limit = (group / limit_name).read_text().strip()
         if limit == "max":
             return None
-        used = int((root / "memory.current").read_text())
-        statistics = dict(line.split() for line in (root / "memory.stat").read_text().splitlines())
+        used = int((group / usage_name).read_text())
+        statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        # Pages of files are given back when memory is asked for.
+        files = sum(int(statistics.get(f"{prefix}{kind}_file", 0)) for kind in ("inactive", "active"))
+        return int(limit) - used + files
     except (OSError, ValueError):
         return None
-    # Pages of files are given back when memory is asked for.
-    return int(limit) - used + int(statistics.get("inactive_file", 0)) + int(statistics.get("active_file", 0))
 
 
 @dataclass
