@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from spatial_fm_ros.core.config import Config
 from spatial_fm_ros.core.config_files import load_config
@@ -14,7 +15,7 @@ from spatial_fm_ros.core.errors import InputError
 from spatial_fm_ros.core.models.base import SpatialModel
 from spatial_fm_ros.core.models.oracle import OracleModel
 from spatial_fm_ros.core.pipeline import Pipeline
-from spatial_fm_ros.core.types import Frame, ImuSample, LidarScan, PoseSample, ScaleState, Update
+from spatial_fm_ros.core.types import Frame, ImuSample, LidarScan, PoseSample, Rig, ScaleState, Update
 from spatial_fm_ros.evaluation.trajectory import evaluate_trajectory
 from spatial_fm_ros.evaluation.tum import StampedPoses
 from spatial_fm_ros.simulation.faults import FaultInjector, FaultPlan
@@ -22,9 +23,8 @@ from spatial_fm_ros.simulation.inertial import OdometryModel
 from spatial_fm_ros.simulation.scenario import get_scenario
 from spatial_fm_ros.simulation.simulator import Event, Simulator
 
-#: Odometry that ends 1 % of its way off: a walk of heading (rad per root metre), and a wheel radius that
-#: another robot has another of (standard deviation, as a share).
-DRIFT_YAW, DRIFT_SCALE = 0.004, 0.0
+#: Walk of the heading, rad per root metre, with which odometry ends about 1 % of its way off.
+DRIFT_YAW = 0.01
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Case:
     imu: bool = False
     faults: FaultPlan = FaultPlan()
     jump_m: float = 0.0  # odometry is off by this from the middle of the run on
+    population: bool = False  # each seed is another robot, its calibration as wrong as the configuration expects
     settings: tuple[str, ...] = ()
 
 
@@ -61,6 +62,7 @@ class Outcome:
     turned_over: bool = False
     jumps: int = 0
     submaps: int = 0
+    drift: float = float("nan")  # of odometry at the end of the run, over the way
 
     @property
     def scale_error(self) -> float:
@@ -72,14 +74,16 @@ class Outcome:
 
 def run(case: Case, seed: int, settings: dict[str, str]) -> Outcome:
     """Drive it and compare with the truth."""
-    simulator = _simulator(case, seed)
-    plan = replace(case.faults, seed=seed)
-    injector = FaultInjector(plan)
     config = _config(case, seed, settings)
+    rng = np.random.default_rng([seed, 99])
+    wheels = config.scale.odometry_sigma * rng.standard_normal() if case.population else 0.0
+    simulator = _simulator(case, seed, wheels)
+    injector = FaultInjector(replace(case.faults, seed=seed))
     model: SpatialModel | None = OracleModel(config.model, simulator.truth) if case.model == "oracle" else None
     pipeline = Pipeline(config, model)
     pipeline.load()
-    pipeline.set_rig(injector.rig(simulator.rig))
+    rig = injector.rig(simulator.rig)
+    pipeline.set_rig(_miscalibrated(rig, config, rng) if case.population else rig)
     outcome = Outcome(seed)
     for event in _jumped(injector.apply(simulator.events(0)), case, simulator):
         _feed(pipeline, event, simulator, outcome)
@@ -87,11 +91,31 @@ def run(case: Case, seed: int, settings: dict[str, str]) -> Outcome:
         _note(update, simulator, outcome)
     outcome.jumps, outcome.submaps = pipeline.pose_jumps, pipeline.stats.submaps
     _compare(pipeline, simulator, outcome)
+    outcome.drift = _drift(simulator)
     return outcome
 
 
-def _simulator(case: Case, seed: int) -> Simulator:
-    rng = np.random.default_rng([seed, 99])
+def _drift(simulator: Simulator) -> float:
+    """How far off odometry ends, as a share of the way driven."""
+    if not simulator.odometry:
+        return float("nan")
+    truth = simulator.truth.trajectory.world_from_body(np.arange(0.0, simulator.scenario.duration_s, 0.1))
+    way = float(np.linalg.norm(np.diff(truth[:, :3, 3], axis=0), axis=1).sum())
+    last = simulator.truth.trajectory.world_from_body(np.array([simulator.scenario.duration_s]))[0]
+    moved = np.linalg.inv(truth[0]) @ last
+    return float(np.linalg.norm(simulator.odometry[-1].odom_from_body[:3, 3] - moved[:3, 3])) / max(way, 1e-9)
+
+
+def _miscalibrated(rig: Rig, config: Config, rng: np.random.Generator) -> Rig:
+    """The LiDAR's reported mount, off by what the configuration takes its uncertainty to be."""
+    lidar = config.scale.lidar
+    error = np.eye(4)
+    error[:3, :3] = Rotation.from_rotvec(np.radians(lidar.extrinsic_sigma_deg) * rng.standard_normal(3)).as_matrix()
+    error[:3, 3] = lidar.extrinsic_sigma_m * rng.standard_normal(3)
+    return replace(rig, body_from_lidar=rig.body_from_lidar @ error)
+
+
+def _simulator(case: Case, seed: int, wheels: float) -> Simulator:
     scenario = get_scenario(
         case.scenario,
         seed=seed,
@@ -101,7 +125,7 @@ def _simulator(case: Case, seed: int) -> Simulator:
         lidar_hz=10.0 if case.lidar else 0.0,
         imu_hz=200.0 if case.imu else 0.0,
         odometry_hz=50.0 if case.odometry else 0.0,
-        odometry_model=OdometryModel(scale_error=DRIFT_SCALE * rng.standard_normal(), yaw_walk=DRIFT_YAW),
+        odometry_model=OdometryModel(scale_error=wheels, yaw_walk=DRIFT_YAW),
     )
     return Simulator(scenario.with_size(case.width))
 

@@ -70,3 +70,16 @@ def test_a_keyframe_of_the_submap_before_hangs_on_the_first() -> None:
     submap.tail[77] = stranger
     submap.bend(np.full(WINDOWS, 0.1))
     np.testing.assert_allclose(submap.tail[77].depth, stranger.depth * np.exp(0.1), rtol=1e-6)
+
+
+def test_small_bends_come_together_before_voxels_move() -> None:
+    submap, truth = built(np.ones(WINDOWS)), built(np.ones(WINDOWS))
+    before = submap.cloud().points
+    submap.bend(np.full(WINDOWS, 1e-4))
+    np.testing.assert_array_equal(submap.cloud().points, before)
+    for _ in range(30):
+        submap.bend(np.full(WINDOWS, 1e-3))
+    truth.bend(np.full(WINDOWS, 1e-4 + 30e-3))
+    np.testing.assert_allclose(np.stack(submap.poses), np.stack(truth.poses), atol=1e-9)
+    gap = np.linalg.norm(np.sort(submap.cloud().points, axis=0) - np.sort(truth.cloud().points, axis=0), axis=1)
+    assert gap.max() < 0.5 * submap.voxels.config.voxel_size + 0.01

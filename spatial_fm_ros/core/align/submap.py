@@ -12,6 +12,9 @@ from spatial_fm_ros.core.mapping.voxel_map import VoxelMap
 from spatial_fm_ros.core.metric.filter import ScaleFilter
 from spatial_fm_ros.core.types import Array, PointCloud, PosedKeyframe
 
+#: Voxels are moved when their keyframes have changed by this much (log-scale, or voxels): it costs a re-hash.
+LAZY_SCALE, LAZY_VOXELS = 2e-3, 0.5
+
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
@@ -42,6 +45,8 @@ class Submap:
     applied: list[float] = field(default_factory=list)
     #: Posed keyframes the next window may share, by keyframe id.
     tail: dict[int, PosedKeyframe] = field(default_factory=dict)
+    #: By keyframe: factor [n] and shift [n, 3] that its voxels, relative to the origin, still lag behind.
+    _owed: tuple[Array, Array] = field(default_factory=lambda: (np.ones(0), np.zeros((0, 3))))
 
     @property
     def windows(self) -> int:
@@ -73,13 +78,15 @@ class Submap:
         poses[:, :3, 3] = self.origin + factor * (poses[:, :3, 3] - self.origin)
         self.poses = list(poses)
         self.tail = {i: _moved(k, factor, (1.0 - factor) * self.origin) for i, k in self.tail.items()}
+        self._owed = self._owed[0], factor * self._owed[1]
         self.voxels.rescale(factor)
 
     def bend(self, changes: Array) -> dict[int, float]:
         """Change the log-scale of the newest windows by `changes` [n], the newest last.
 
-        Each keyframe's step from the one before grows with its window, orientations stay, voxels go along
-        with their keyframes. Returns the factor of every keyframe whose scale changed, by keyframe id.
+        Each keyframe's step from the one before grows with its window, orientations stay. Voxels go along with
+        their keyframes once enough has come together. Returns the factor of every keyframe whose scale changed, by
+        keyframe id.
         """
         of_window = np.zeros(self.windows)
         of_window[self.windows - len(changes) :] = changes
@@ -91,12 +98,24 @@ class Submap:
         poses[1:, :3, 3] = centre[0] + np.cumsum(step, axis=0)
         shift = poses[:, :3, 3] - factor[:, None] * centre
         self.poses = list(poses)
-        self.voxels.bend(factor, shift - (1.0 - factor[:, None]) * self.origin)
+        self._owe(factor, shift - (1.0 - factor[:, None]) * self.origin)
         place = {keyframe: i for i, keyframe in enumerate(self.ids)}
         for k, keyframe in self.tail.items():
             i = place.get(k, 0)  # keyframes of the submap before hang on the first of this one
             self.tail[k] = _moved(keyframe, float(factor[i]), shift[i])
         return {self.ids[i]: float(factor[i]) for i in np.flatnonzero(factor != 1.0)}
+
+    def _owe(self, factor: Array, shift: Array) -> None:
+        """Voxels x of keyframe i are to become factor[i] * x + shift[i], on top of what they lag behind."""
+        more = len(factor) - len(self._owed[0])
+        before, moved = np.append(self._owed[0], np.ones(more)), np.append(self._owed[1], np.zeros((more, 3)), axis=0)
+        before, moved = factor * before, factor[:, None] * moved + shift
+        centre = np.stack(self.poses)[:, :3, 3] - self.origin
+        behind = np.linalg.norm(centre - (centre - moved) / before[:, None], axis=1).max()
+        if np.abs(np.log(before)).max() > LAZY_SCALE or behind > LAZY_VOXELS * self.voxels.config.voxel_size:
+            self.voxels.bend(before, moved)
+            before, moved = np.ones(0), np.zeros((0, 3))
+        self._owed = before, moved
 
     def cloud(self) -> PointCloud:
         """Voxels in the world."""

@@ -30,9 +30,6 @@ from spatial_fm_ros.core.types import (
     Window,
 )
 
-#: Log-scales of earlier windows are left alone while all of them change less than this.
-SMALLEST_BEND = 2e-3
-
 
 @dataclass(frozen=True, eq=False)
 class Integrated:
@@ -171,7 +168,7 @@ class World:
         past = changes[:-1]
         refined: dict[int, float] = {}
         hinges = [k.id for k in posed if k.id in submap.tail]
-        if len(past) and np.abs(past).max() > SMALLEST_BEND and hinges:
+        if len(past) and hinges:
             was = np.mean([submap.tail[i].world_from_camera[:3, 3] for i in hinges], axis=0)
             newest = submap.applied.pop()
             refined = submap.bend(past)
