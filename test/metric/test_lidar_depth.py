@@ -368,16 +368,19 @@ def test_an_extrinsic_error_is_taken_out_as_far_as_ratios_show_it() -> None:
     changes = np.concatenate([sensitivity(found, 110.0) for found in hits_of], axis=1)
     turn = np.array([0, 0, 0, np.radians(0.7), 0, 0])
     weights = np.ones(changes.shape[1])
-    slack = explained(0.3 + turn @ changes, weights, changes, options)
+    slack = explained(0.3 + turn @ changes, weights, 0.02, changes, options)
     left = turn - slack.correction
     assert np.abs((left @ changes).mean()) < 0.25 * np.abs((turn @ changes).mean())
     assert np.abs((left @ changes).mean()) < 2 * slack.sigma
     wall = sensitivity(hits_of[1], 110.0)
     shift = np.array([0, 0, 0.01, 0, 0, 0])
-    hidden = explained(0.3 + shift @ wall, np.ones(wall.shape[1]), wall, options)
+    hidden = explained(0.3 + shift @ wall, np.ones(wall.shape[1]), 0.02, wall, options)
     assert abs(hidden.correction[2]) < 0.001
     assert hidden.sigma > 0.9 * 0.01 / 4.0  # a centimetre in four metres stays open
-    nothing = explained(turn @ changes, weights, changes, LidarScaleConfig(extrinsic_sigma_deg=0, extrinsic_sigma_m=0))
+    scattered = explained(0.3 + turn @ changes, weights, 0.3, changes, options)
+    assert abs(scattered.correction[3]) < 0.1 * slack.correction[3] and scattered.sigma > 1.3 * slack.sigma
+    certain = LidarScaleConfig(extrinsic_sigma_deg=0.0, extrinsic_sigma_m=0.0)
+    nothing = explained(turn @ changes, weights, 0.02, changes, certain)
     assert not nothing.correction.any() and nothing.sigma == 0.0
 
 

@@ -18,6 +18,8 @@ from spatial_fm_ros.core.types import Array
 PIXEL_NOISE = 0.03
 #: A projected point is not better placed than this, in pixels, even with a perfect extrinsic.
 PIXEL_ROUNDING = 0.5
+#: Pixels that a parameter lets in without any confidence count this much.
+SMALLEST_CONFIDENCE = 0.01
 #: Range bins: enough to see a bias that grows with depth, few enough to fill.
 RANGE_BINS = 4
 #: Neighbouring pixels err together: so many of them are worth one.
@@ -88,7 +90,6 @@ def window_ratio(views: Sequence[View], options: LidarScaleConfig) -> DepthRatio
         "spread": overall.spread,
         "inlier_share": float(counted.sum() / len(ratios)),
         "extrinsic_sigma": slack.sigma,
-        "extrinsic_turn_deg": slack.turn_deg,
         "range_gap": gap,
     }
     for i, (depth, bias) in enumerate(zip(depths, biases, strict=True)):
@@ -102,7 +103,7 @@ def _without_slack(views: Sequence[View], weights: Array, options: LidarScaleCon
     changes = np.concatenate([sensitivity(view.hits, view.focal) for view in views], axis=1)
     corrected, overall, slack = ratios, weighted_mode(ratios, weights), Slack(np.zeros(6), 0.0)
     for _ in range(SLACK_PASSES):
-        slack = explained(ratios, overall.weights, changes, options)
+        slack = explained(ratios, overall.weights, overall.spread, changes, options)
         corrected = ratios - slack.correction @ changes
         overall = weighted_mode(corrected, weights)
     return corrected, overall, slack
@@ -113,7 +114,7 @@ def _pixel_weights(view: View, options: LidarScaleConfig) -> Array:
     misplaced = PIXEL_ROUNDING**2 + np.square(view.focal * np.radians(options.extrinsic_sigma_deg))
     misplaced = misplaced + np.square(view.focal * options.extrinsic_sigma_m / view.hits.points[:, 2])
     variance = PIXEL_NOISE**2 + np.square(view.hits.slope).sum(axis=1) * misplaced
-    weight: Array = view.hits.confidence * PIXEL_NOISE**2 / variance
+    weight: Array = np.maximum(view.hits.confidence, SMALLEST_CONFIDENCE) * PIXEL_NOISE**2 / variance
     return weight
 
 

@@ -15,7 +15,8 @@ from spatial_fm_ros.core.config import LidarScaleConfig
 from spatial_fm_ros.core.metric.projection import Hits
 from spatial_fm_ros.core.types import Array
 
-#: Networks err by regions: a window is worth so many independent ones, each wrong by this share of depth.
+#: Networks err by regions: a window is worth so many independent ones, each wrong by this share of depth or,
+#: where ratios scatter more than that, by what they scatter.
 REGIONS, REGION_ERROR = 20.0, 0.03
 
 
@@ -31,20 +32,17 @@ def sensitivity(hits: Hits, focal: float) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Slack:
-    """correction [6]: the likeliest shift (metres) and turn (radians); sigma: what stays open of the
-    log-scale; turn_deg: size of the turn."""
+    """correction [6]: the likeliest shift (metres) and turn (radians), shrunk towards none by the prior;
+    sigma: standard deviation that stays open of the log-scale."""
 
     correction: Array
     sigma: float
 
-    @property
-    def turn_deg(self) -> float:
-        return float(np.degrees(np.linalg.norm(self.correction[3:])))
 
-
-def explained(ratios: Array, weights: Array, changes: Array, options: LidarScaleConfig) -> Slack:
-    """Linear Gaussian estimate of the extrinsic's error from log ratios [N] with weights [N] (0: outliers) and
-    sensitivities [6, N], beside an unknown scale; the prior is the extrinsic's stated uncertainty."""
+def explained(ratios: Array, weights: Array, spread: float, changes: Array, options: LidarScaleConfig) -> Slack:
+    """Linear Gaussian estimate of the extrinsic's error from log ratios [N] with weights [N] (0: outliers), their
+    standard deviation `spread` and sensitivities [6, N], beside an unknown scale; the prior is the extrinsic's
+    stated uncertainty."""
     prior = np.repeat([options.extrinsic_sigma_m, np.radians(options.extrinsic_sigma_deg)], 3)
     if not weights.sum() > 0 or not prior.any():
         return Slack(np.zeros(6), 0.0)
@@ -52,7 +50,7 @@ def explained(ratios: Array, weights: Array, changes: Array, options: LidarScale
     mean = (changes * share).sum(axis=1)
     # In units of the prior, so that a deviation of zero leaves its error at zero.
     centred = (changes - mean[:, None]) * prior[:, None]
-    known = REGIONS / REGION_ERROR**2
+    known = REGIONS / max(REGION_ERROR, spread) ** 2
     posterior = np.linalg.inv(np.eye(6) + known * (centred * share) @ centred.T)
     found = posterior @ (known * (centred * share) @ (ratios - (ratios * share).sum()))
     effect = mean * prior
