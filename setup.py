@@ -15,8 +15,8 @@ setup(
     long_description=(HERE / "README.md").read_text() if (HERE / "README.md").exists() else "",
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    packages=find_packages(include=["spatial_fm_ros", "spatial_fm_ros.*"]),
-    package_data={"spatial_fm_ros": ["py.typed"]},
+    packages=find_packages(include=["spatial_fm_ros", "spatial_fm_ros.*"], exclude=["spatial_fm_ros.training*"]),
+    package_data={"spatial_fm_ros": ["py.typed", "core/models/nano/weights/*"]},
     python_requires=">=3.10",
     install_requires=[
         "numpy>=1.24",

@@ -67,8 +67,8 @@ class GeometricConfig:
 
 @dataclass(frozen=True)
 class FoundationConfig:
-    image_width: int = param(0, "long side of the network's images in pixels, to a multiple of 14; 0 = 518 for vggt, 504 for depth_anything_3", low=0, high=2044)
-    points_from: str = param("depth", "where points come from: the depth head, or the point head (vggt only)", choices=("depth", "points"))
+    image_width: int = param(0, "long side of the network's images in pixels, to a multiple of 14; 0 = 518 for vggt, 504 for depth_anything_3, 224 for nano", low=0, high=2044)
+    points_from: str = param("depth", "where points come from: the depth head, or the point head (vggt and nano)", choices=("depth", "points"))
     use_poses: bool = param(True, "give the window's odometry and intrinsics to the network where it takes them (depth_anything_3)")
     even_confidence: float = param(0.0, "network confidence above 1 that becomes a chance of 0.5; 0 = the model's own rule (docs/models.md)", low=0.0)
     edge_tolerance: float = param(0.05, "bend of inverse depth, as a share of it, above which a pixel is an edge and loses its confidence; 0 = keep edges", low=0.0)
@@ -91,8 +91,8 @@ class OracleConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    name: str = param("geometric", "registered model: geometric, vggt, depth_anything_3, oracle")
-    checkpoint: str = param("", "weights of vggt and depth_anything_3: a file, a folder, a hub id, or random:VARIANT to try speed and memory; empty = the default of the model")
+    name: str = param("geometric", "registered model: geometric, vggt, depth_anything_3, nano, oracle")
+    checkpoint: str = param("", "weights of vggt, depth_anything_3 and nano: a file, a folder, a hub id, or random:VARIANT to try speed and memory; empty = the default of the model")
     sha256: str = param("", "expected SHA-256 of the checkpoint file; empty = not checked")
     device: str = param("auto", "auto, cpu, cuda, cuda:N")
     dtype: str = param("auto", "auto, float32, float16, bfloat16", choices=("auto", "float32", "float16", "bfloat16"))
@@ -129,6 +129,7 @@ class LidarScaleConfig:
 
 @dataclass(frozen=True)
 class ScaleConfig:
+    ignore: str = param("", "observers of metres to leave out, separated by commas: poses, lidar_depth, lidar_registration, imu, camera_height, metric_model")
     min_travel_m: float = param(0.3, "odometry travel needed before scale counts as observed", low=0.0)
     min_keyframes: int = param(4, "keyframes with a metric pose needed for a scale", low=3)
     metric_sigma: float = param(0.05, "log-scale standard deviation below which the world becomes metric", low=0.0)

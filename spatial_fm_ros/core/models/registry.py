@@ -13,6 +13,7 @@ MODELS: dict[str, str] = {
     "geometric": "spatial_fm_ros.core.models.geometric.model:GeometricModel",
     "vggt": "spatial_fm_ros.core.models.vggt.adapter:VggtModel",
     "depth_anything_3": "spatial_fm_ros.core.models.depth_anything_3.adapter:DepthAnything3Model",
+    "nano": "spatial_fm_ros.core.models.nano.adapter:NanoModel",
     "oracle": "spatial_fm_ros.core.models.oracle:OracleModel",
 }
 

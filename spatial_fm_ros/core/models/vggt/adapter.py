@@ -17,7 +17,7 @@ from spatial_fm_ros.core.models.foundation.images import Canvas
 from spatial_fm_ros.core.models.foundation.model import FoundationModel
 from spatial_fm_ros.core.models.foundation.output import NetworkOutput
 from spatial_fm_ros.core.models.vggt.config import VggtConfig
-from spatial_fm_ros.core.models.vggt.network import Vggt, build
+from spatial_fm_ros.core.models.vggt.network import Vggt, VggtOutput, build
 from spatial_fm_ros.core.models.vit import pose_encoding
 from spatial_fm_ros.core.types import Keyframe
 
@@ -64,11 +64,18 @@ class VggtModel(FoundationModel):
     def embed(self, network: nn.Module, images: Tensor) -> Features:
         return (cast(Vggt, network).embed(images[None])[0],)
 
+    def run_network(
+        self, network: nn.Module, features: Features, canvas: Canvas, keyframes: Sequence[Keyframe]
+    ) -> VggtOutput:
+        """The network on the patch tokens of one window."""
+        width, height = canvas.size
+        return cast(Vggt, network).relate(features[0][None], (height, width))
+
     def relate(
         self, network: nn.Module, features: Features, canvas: Canvas, keyframes: Sequence[Keyframe]
     ) -> NetworkOutput:
         width, height = canvas.size
-        found = cast(Vggt, network).relate(features[0][None], (height, width))
+        found = self.run_network(network, features, canvas, keyframes)
         assert found.pose_enc is not None
         camera_from_world, K = pose_encoding.decode(found.pose_enc[0].double().cpu(), (height, width))
         world_from_camera = pose_encoding.inverse_pose(camera_from_world)
