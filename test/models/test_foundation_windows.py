@@ -11,17 +11,20 @@ import numpy as np
 import pytest
 import torch
 from foundation_models import SMALL
-from foundation_scene import pinhole, poses, room_image
+from foundation_scene import HIGH, LOW, pinhole, poses, room_depth, room_image
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner
 
 from spatial_fm_ros.cli import app
 from spatial_fm_ros.core.config import Config, IntakeConfig, ModelConfig, WindowConfig
+from spatial_fm_ros.core.geometry.similarity import Sim3, umeyama
 from spatial_fm_ros.core.intake.windows import WindowAssembler
 from spatial_fm_ros.core.models.depth_anything_3.adapter import DepthAnything3Model
+from spatial_fm_ros.core.models.foundation.output import NetworkOutput
 from spatial_fm_ros.core.pipeline import Pipeline
-from spatial_fm_ros.core.types import Frame, Keyframe, PoseSample
+from spatial_fm_ros.core.types import Camera, Frame, Keyframe, PoseSample, ScaleState
 
 
 def plain_keyframe(i: int) -> Keyframe:
@@ -83,6 +86,54 @@ def test_a_pipeline_short_of_memory_maps_on_with_smaller_windows() -> None:
     assert pipeline.window_size == 4 and "memory holds 4 of 8" in updates[0].note
     assert len(updates) > 5 and pipeline.stats.failed_windows == 0
     assert all(update.note.startswith("RANDOM WEIGHTS") for update in updates)
+
+
+class Knowing(DepthAnything3Model):
+    """Says the truth of the room, in another gauge every window, with a focal length of its own that is wrong."""
+
+    truth: np.ndarray
+
+    def relate(self, network, features, canvas, keyframes):
+        at = canvas.placements[0]
+        K = np.stack([at.K_on_canvas(pinhole())] * len(keyframes))
+        world_from_camera = self.truth[[round(k.stamp_ns / 1e8) for k in keyframes]]
+        depth = np.stack([room_depth(pose, Camera(*canvas.size, K[0])) for pose in world_from_camera])
+        rng = np.random.default_rng(abs(keyframes[-1].id))
+        gauge = Sim3(float(np.exp(rng.normal())), Rotation.random(random_state=rng).as_matrix(), rng.normal(0, 5, 3))
+        K[:, [0, 1], [0, 1]] *= 1.07
+        poses_ = np.stack([gauge.apply_pose(pose) for pose in world_from_camera])
+        depth = (depth * gauge.scale).astype(np.float32)
+        return NetworkOutput(poses_, K, depth, np.full_like(depth, 9.0))
+
+
+@pytest.mark.parametrize("odometry", [True, False])
+def test_windows_in_any_gauge_become_one_true_room(odometry: bool) -> None:
+    """Poses, rays and grids of the adapter through seams and scale: what a right network says becomes a right map."""
+    truth = poses("around", 23)
+    config = Config(
+        intake=IntakeConfig(disparity_px=0.0),
+        window=WindowConfig(size=6, overlap=2),
+        model=ModelConfig(checkpoint="random:tiny", threads=2, foundation=replace(SMALL, image_width=112)),
+    )
+    model = Knowing(config.model)
+    model.truth = truth
+    pipeline = Pipeline(config, model)
+    pipeline.load()
+    for i, pose in enumerate(truth):
+        if odometry:
+            pipeline.add_pose(PoseSample(i * 10**8, pose))
+        pipeline.add_frame(Frame(i * 10**8, room_image(pose, pinhole()), pinhole()))
+    while pipeline.finish() is not None:
+        pass
+    (trajectory,) = pipeline.trajectories()
+    assert len(trajectory.stamps_ns) == 23
+    estimate, expected = trajectory.world_from_camera, truth
+    true_from_map = umeyama(expected[:, :3, 3], estimate[:, :3, 3], with_scale=not odometry)
+    assert np.abs(true_from_map.apply(estimate[:, :3, 3]) - expected[:, :3, 3]).max() < 2e-3
+    points = true_from_map.apply(pipeline.map_cloud().points.astype(np.float64))
+    assert len(points) > 5000
+    off = np.minimum(np.abs(points - LOW), np.abs(points - HIGH)).min(axis=1)
+    assert np.quantile(off, 0.99) < 0.02 and (pipeline.scale.state is ScaleState.METRIC) == odometry
 
 
 def test_the_limit_follows_the_memory_that_is_free(monkeypatch) -> None:
