@@ -129,7 +129,7 @@ class LidarScaleConfig:
 
 @dataclass(frozen=True)
 class ScaleConfig:
-    ignore: str = param("", "observers of metres to leave out, separated by commas: poses, lidar_depth, lidar_registration, imu, camera_height, metric_model")
+    ignore: str = param("", "observers of metres to leave out, separated by commas: poses, lidar_depth, lidar_registration, imu, height, model")
     min_travel_m: float = param(0.3, "odometry travel needed before scale counts as observed", low=0.0)
     min_keyframes: int = param(4, "keyframes with a metric pose needed for a scale", low=3)
     metric_sigma: float = param(0.05, "log-scale standard deviation below which the world becomes metric", low=0.0)

@@ -224,8 +224,7 @@ class Pipeline:
             self.stats = PipelineStats(resets=self.stats.resets + 1)
 
     def _new_world(self) -> World:
-        for observer in self._observers:
-            observer.reset()
+        self._observers.reset()
         lidar = LidarSurface(self.config.scale.lidar, self.sensors) if self.config.map.lidar else None
         return World(self.config, self._observers, lidar)
 

@@ -29,7 +29,7 @@ def test_a_bag_becomes_a_metric_map(mapped, recorded):
     report = json.loads((mapped / "report.json").read_text())
     assert errors.matched == report["counts"]["keyframes_largest"] > 8
     assert set(errors.estimate.stamps_ns) <= set(truth.stamps_ns)  # stamps are the images' own, to the ns
-    assert report["scale"]["state"] == "metric" and report["scale"]["observers"] == ["poses"]
+    assert report["scale"]["state"] == "metric" and "poses" in report["scale"]["observers"]
     assert errors.se3.ate.rmse < 0.03 and errors.sim3.ate.rmse < 0.01
     points = errors.se3.truth_from_estimate.apply(read_ply(mapped / "map.ply").points)
     distance = np.asarray(load_truth(recorded / "bag").distance_to_surface(points))
@@ -69,7 +69,8 @@ def test_report_is_complete_and_self_contained(mapped):
 
 
 def test_images_alone_give_a_relative_map(recorded, tmp_path, spatial_fm):
-    done = spatial_fm("map", recorded / "sequence", "-o", tmp_path / "out", *oracle(recorded / "sequence"))
+    ignored = ("--set", "scale.ignore=lidar_depth,lidar_registration")
+    done = spatial_fm("map", recorded / "sequence", "-o", tmp_path / "out", *oracle(recorded / "sequence"), *ignored)
     assert done.returncode == 0, done.stderr
     assert "Lengths are not metres" in done.stderr and "scale relative" in done.stdout
     errors = evaluate_trajectory(

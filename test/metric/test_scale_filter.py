@@ -1,5 +1,7 @@
 """The filter on the world's scale: states, contradictions between observers, honest sigma, smoothing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -187,3 +189,20 @@ def test_the_gate_counts_biases_in() -> None:
     scale.update([observation(0.0, 0.005)])
     scale.update([observation(0.9 * GATE * 0.1, 0.005, "metric_model", 0.1)])
     assert not scale.rejected
+
+
+def test_two_observers_of_one_instrument_are_one_voice() -> None:
+    """Their common bias is not averaged away, and together they do not outvote another instrument."""
+    scale = ScaleFilter(CONFIG)
+    for _ in range(30):
+        both = [replace(observation(0.1, 0.01, name, 0.02), witness="lidar") for name in ("depth", "registration")]
+        scale.predict()
+        scale.update(both)
+    assert scale.sigma > 0.019 and set(scale.observers) == {"depth", "registration"}
+    scale = ScaleFilter(CONFIG)
+    scale.update([observation(0.0)])
+    for _ in range(8):
+        both = [replace(observation(0.4, 0.01, name), witness="lidar") for name in ("depth", "registration")]
+        scale.predict()
+        scale.update([observation(0.0), *both])
+    assert scale.state is ScaleState.CONFLICT and scale.log_scale == pytest.approx(0.0, abs=1e-3)

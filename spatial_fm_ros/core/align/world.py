@@ -16,8 +16,10 @@ from spatial_fm_ros.core.geometry.similarity import Sim3
 from spatial_fm_ros.core.mapping.lidar_surface import LidarSurface
 from spatial_fm_ros.core.mapping.surface import surface_points
 from spatial_fm_ros.core.mapping.voxel_map import VoxelMap
+from spatial_fm_ros.core.metric.create import Observers
 from spatial_fm_ros.core.metric.filter import ScaleFilter
-from spatial_fm_ros.core.metric.observers import PlacedWindow, ScaleObserver
+from spatial_fm_ros.core.metric.gravity import level
+from spatial_fm_ros.core.metric.observers import PlacedWindow
 from spatial_fm_ros.core.types import (
     Array,
     Camera,
@@ -29,6 +31,9 @@ from spatial_fm_ros.core.types import (
     SeamReport,
     Window,
 )
+
+#: Gravity known worse than this (standard deviation) levels no map.
+LEVEL_SIGMA_RAD = 0.03
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +65,7 @@ class Rescaling:
 class World:
     """Not thread-safe: the pipeline guards it."""
 
-    def __init__(self, config: Config, observers: Sequence[ScaleObserver], lidar: LidarSurface | None = None) -> None:
+    def __init__(self, config: Config, observers: Observers, lidar: LidarSurface | None = None) -> None:
         """`lidar`: joins keyframes with scans while the world is in metres; None: images alone make the map."""
         self.config = config
         self.observers = observers
@@ -142,9 +147,11 @@ class World:
         placed = PlacedWindow(
             tuple(posed), sum(keyframe.id in shared for keyframe in posed), sim.scale, prediction.metric
         )
-        seen = [observer.observe(placed) for observer in self.observers]
+        seen = [observer.observe(placed) for observer in self.observers.scale]
         submap.scale.update([observation for observation in seen if observation is not None], before)
         submap.applied.append(before)
+        if submap.windows == 1 and posed[0].odom_from_camera is None:
+            sim = self._levelled(submap, sim)
         if not submap.scale.known:
             return sim, Rescaling()
         whole = 0.0
@@ -153,9 +160,20 @@ class World:
             whole = submap.scale.log_scale - before
             submap.rescale(whole)
             sim = scaled_about(sim, float(np.exp(whole)), submap.origin)
-            for observer in self.observers:
+            for observer in self.observers.scale:
                 observer.rescaled(float(np.exp(whole)))
         return self._refine(submap, sim, posed, whole)
+
+    def _levelled(self, submap: Submap, sim: Sim3) -> Sim3:
+        """The first window of a submap turned about its origin so that gravity points down, where an IMU tells.
+
+        With odometry the world is its frame, which the robot has levelled already.
+        """
+        gravity = self.observers.gravity()
+        if gravity is None or gravity.sigma_rad > LEVEL_SIGMA_RAD:
+            return sim
+        turn = level(gravity)
+        return Sim3(1.0, turn, submap.origin - turn @ submap.origin) @ sim
 
     def _refine(
         self, submap: Submap, sim: Sim3, posed: list[PosedKeyframe], whole: float

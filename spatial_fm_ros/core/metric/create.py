@@ -2,12 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from spatial_fm_ros.core.config import Config
+from spatial_fm_ros.core.errors import ConfigError
 from spatial_fm_ros.core.intake.sensors import Sensors
+from spatial_fm_ros.core.metric.gravity import GravityEstimate
+from spatial_fm_ros.core.metric.inertial import InertialObserver
+from spatial_fm_ros.core.metric.known_height import KnownHeightObserver
 from spatial_fm_ros.core.metric.lidar_depth import LidarDepthObserver
+from spatial_fm_ros.core.metric.metric_model import MetricModelObserver
 from spatial_fm_ros.core.metric.observers import ScaleObserver
 from spatial_fm_ros.core.metric.poses import PoseObserver
+from spatial_fm_ros.core.metric.registration import RegistrationObserver
 
 
-def create_observers(config: Config, sensors: Sensors) -> list[ScaleObserver]:
-    return [PoseObserver(config.scale, sensors), LidarDepthObserver(config.scale, sensors)]
+@dataclass(frozen=True, eq=False)
+class Observers:
+    """scale: those in use, in the order in which they look at a window; gravity: of the newest window, if known."""
+
+    scale: tuple[ScaleObserver, ...]
+    gravity: Callable[[], GravityEstimate | None] = lambda: None
+
+    def reset(self) -> None:
+        """The world starts anew."""
+        for observer in self.scale:
+            observer.reset()
+
+
+def create_observers(config: Config, sensors: Sensors) -> Observers:
+    """All but those that `scale.ignore` names. Raises ConfigError for a name that none of them has."""
+    imu = InertialObserver(config.scale.inertial, sensors)
+    every: tuple[ScaleObserver, ...] = (
+        PoseObserver(config.scale, sensors),
+        LidarDepthObserver(config.scale, sensors),
+        RegistrationObserver(config.scale, config.lidar, sensors),
+        imu,
+        KnownHeightObserver(config.scale, sensors, lambda: imu.gravity),
+        MetricModelObserver(config.scale, sensors),
+    )
+    ignored = {name.strip() for name in config.scale.ignore.split(",") if name.strip()}
+    names = [observer.name for observer in every]
+    if unknown := sorted(ignored - set(names)):
+        raise ConfigError(f"scale.ignore names {', '.join(unknown)}; expected some of {', '.join(names)}.")
+    return Observers(tuple(o for o in every if o.name not in ignored), lambda: imu.gravity)

@@ -35,7 +35,7 @@ class _Belief:
 
 
 class ScaleFilter:
-    """Kalman filter of one submap's log-scale with a constant bias per observer.
+    """Kalman filter of one submap's log-scale with a constant bias per instrument.
 
     `log_scale` is log(metres per unit) of the chain of windows as seams alone would have built it; what
     the world was corrected by since is told to `update` and `estimate` as `applied`. Seams let the scale
@@ -50,9 +50,9 @@ class ScaleFilter:
         self.observers: tuple[str, ...] = ()
         self.rejected: tuple[str, ...] = ()
         self.reason = ScaleEstimate().reason
-        self._names: list[str] = []  # observers with a bias, in the order of the state
+        self._names: list[str] = []  # instruments with a bias, in the order of the state
         self._systematic: list[float] = []
-        self._contradictions: Counter[str] = Counter()  # windows in a row, by observer
+        self._contradictions: Counter[str] = Counter()  # windows in a row, by instrument
         self._last_use: dict[str, int] = {}
         self._conflict_until = -1
         self._window = 0
@@ -100,10 +100,10 @@ class ScaleFilter:
         for observation in seen:
             if observation in agreeing:
                 self._fuse(observation, applied)
-                self._contradictions[observation.name] = 0
-                self._last_use[observation.name] = self._window
-            else:
-                self._contradictions[observation.name] += 1
+                self._last_use[observation.instrument] = self._window
+        confirmed = {o.instrument for o in agreeing}
+        for instrument in {o.instrument for o in seen}:
+            self._contradictions[instrument] = 0 if instrument in confirmed else self._contradictions[instrument] + 1
         self._history.append(_Belief(self._mean.copy(), self._covariance.copy(), self._entered))
         self._entered = 0.0
         self.rejected = tuple(rejected)
@@ -153,10 +153,10 @@ class ScaleFilter:
         self._history: deque[_Belief] = deque(maxlen=REMEMBERED)
 
     def _know(self, observation: ScaleObservation) -> None:
-        """Give a new observer its bias."""
-        if observation.name in self._names:
+        """Give a new instrument its bias."""
+        if observation.instrument in self._names:
             return
-        self._names.append(observation.name)
+        self._names.append(observation.instrument)
         self._systematic.append(observation.systematic)
         size = len(self._mean) + 1
         covariance = np.zeros((size, size))
@@ -166,7 +166,7 @@ class ScaleFilter:
 
     def _row(self, observation: ScaleObservation) -> Array:
         row = np.zeros(len(self._mean))
-        row[[0, 1 + self._names.index(observation.name)]] = 1.0
+        row[[0, 1 + self._names.index(observation.instrument)]] = 1.0
         return row
 
     def _innovation(self, observation: ScaleObservation, applied: float) -> tuple[float, float]:
@@ -204,21 +204,24 @@ class ScaleFilter:
         return f"{observation.name}: {np.expm1(gap):+.0%} away from the estimate"
 
     def _behind(self, agreeing: Sequence[ScaleObservation], against: Sequence[str]) -> list[str]:
-        """Observers that confirm the estimate, now or a few windows ago, and do not deny it now."""
+        """Instruments that confirm the estimate, now or a few windows ago, and do not deny it now."""
         patience = self.config.conflicts_before_restart
         recent = {name for name, used in self._last_use.items() if self._window - used <= patience}
-        return sorted((recent | {o.name for o in agreeing}) - set(against))
+        return sorted((recent | {o.instrument for o in agreeing}) - set(against))
 
     def _against(self, seen: Sequence[ScaleObservation], agreeing: Sequence[ScaleObservation]) -> list[str]:
-        """Observers that keep denying it and are about as certain as those that confirm it now."""
+        """Instruments that keep denying it and are about as certain as those that confirm it now."""
         certainty = min((_deviation(o) for o in agreeing), default=float("inf"))
-        return [
-            o.name
-            for o in seen
-            if o not in agreeing
-            and self._contradictions[o.name] + 1 >= self.config.conflicts_before_restart
-            and _deviation(o) <= WEAKER * certainty
-        ]
+        confirming = {o.instrument for o in agreeing}
+        return sorted(
+            {
+                o.instrument
+                for o in seen
+                if o.instrument not in confirming
+                and self._contradictions[o.instrument] + 1 >= self.config.conflicts_before_restart
+                and _deviation(o) <= WEAKER * certainty
+            }
+        )
 
     def _denied(self, seen: Sequence[ScaleObservation], agreeing: Sequence[ScaleObservation]) -> str:
         """Why the estimate is in doubt: as many keep denying it as confirm it. Empty when it is not."""

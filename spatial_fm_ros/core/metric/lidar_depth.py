@@ -145,7 +145,7 @@ class LidarDepthObserver:
     def _judged(self, found: DepthRatio, by_poses: float) -> ScaleObservation:
         return ScaleObservation(
             self.name, found.log_scale, found.sigma, True, found.warning, found.systematic,
-            {**found.figures, "moved_by_poses": by_poses},
+            {**found.figures, "moved_by_poses": by_poses}, witness="lidar",
         )  # fmt: skip
 
 

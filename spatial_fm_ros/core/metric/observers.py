@@ -16,7 +16,8 @@ class ScaleObservation:
     log_scale: natural log of metres per world unit. Its error has two parts, both standard deviations:
     `sigma` is new in every window, `systematic` is the same in all of them (a wheel's radius, a LiDAR's
     extrinsic), so that no number of windows averages it away. `usable` False means the observer is there
-    but cannot see scale now, for the `reason` given. figures: what people want to see of it, by name.
+    but cannot see scale now, for the `reason` given. figures: what people want to see of it, by name. witness:
+    the instrument whose constant error `systematic` is; observers of one LiDAR share it and are one voice.
     """
 
     name: str
@@ -26,6 +27,12 @@ class ScaleObservation:
     reason: str = ""
     systematic: float = 0.0
     figures: Mapping[str, float] = field(default_factory=dict)
+    witness: str = ""
+
+    @property
+    def instrument(self) -> str:
+        """`witness`, by default the observer itself."""
+        return self.witness or self.name
 
 
 def unusable(name: str, reason: str) -> ScaleObservation:

@@ -34,7 +34,7 @@ MIN_HITS = 60
 #: The scale to begin with may be wrong by this share: points may then be so far from their surface.
 REACH_SHARE = 0.10
 #: How far poses of the window's time may be off, beside the extrinsic: metres and degrees.
-POSE_SIGMA_M, POSE_SIGMA_DEG = 0.02, 0.5
+POSE_SIGMA_M, POSE_SIGMA_DEG = 0.01, 0.3
 #: The boxes of two clouds that see the same differ by so much in log-scale.
 BOX_SIGMA = 0.15
 #: A result is refused when it moves rotation or place of the cameras by this many deviations of their priors, ...
@@ -123,7 +123,13 @@ class RegistrationObserver:
             "change": found.sim.log_scale - start.log_scale,
         }
         return ScaleObservation(
-            self.name, found.sim.log_scale, found.sigma, True, systematic=found.systematic, figures=figures
+            self.name,
+            found.sim.log_scale,
+            found.sigma,
+            True,
+            systematic=found.systematic,
+            figures=figures,
+            witness="lidar",
         )
 
     def _scene(self, keyframes: Sequence[PosedKeyframe], fields: Sequence[DepthField]) -> _Scene | str:
