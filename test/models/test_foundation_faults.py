@@ -108,7 +108,7 @@ def test_random_weights_mark_everything(name: str, room) -> None:
     [
         ("vggt", "da3_tiny_a", "use model:=depth_anything_3"),
         ("depth_anything_3", "vggt_tiny_a", "use model:=vggt"),
-        ("depth_anything_3", "da3_tiny_m", "gives depth without cameras"),
+        ("depth_anything_3", "da3_tiny_m", "hold the same tensors"),
         ("vggt", "nowhere", "does not exist"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -203,6 +204,30 @@ def test_a_nested_checkpoint_is_metric_and_knows_sky(checkpoints, room) -> None:
     np.testing.assert_allclose(found.depth, plain.depth[0], rtol=1e-3)
     np.testing.assert_allclose(found.K[:, :2, :2], plain.intrinsics[0, :, :2, :2], rtol=1e-4)
     assert found.metric and np.isnan(shared.depth).any() == bool(found.sky.any())
+
+
+def test_a_metric_checkpoint_measures_from_the_odometrys_poses(checkpoints, tmp_path, room) -> None:
+    shutil.copy(checkpoints / "da3_tiny_m" / "model.safetensors", tmp_path)
+    settings = json.loads((checkpoints / "da3_tiny_m" / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(settings | {"model_name": "da3metric-large"}))
+    model = loaded("depth_anything_3", tmp_path)
+    posed = tuple(replace(k, odom_from_camera=pose) for k, pose in zip(room, poses("around", 7)))
+    prediction = model.infer(window(posed[:3]))
+    assert prediction.metric and prediction.posed.all() and prediction.note == ""
+    np.testing.assert_array_equal(prediction.world_from_camera, poses("around", 7)[:3])
+    shared = model.infer(window(posed[1:4], 1, 2))
+    model.reset()
+    assert_same(shared, model.infer(window(posed[1:4], 1, 2)))
+    twice = Camera(160, 120, pinhole().K * [[2], [2], [1]])  # of twice the focal length: as far again
+    model.reset()
+    far = model.infer(window(tuple(replace(k, camera=twice) for k in posed[:3])))
+    np.testing.assert_allclose(far.depth, 2 * prediction.depth, rtol=1e-4)
+    known = np.isfinite(prediction.depth)
+    np.testing.assert_allclose(prediction.confidence[known], 0.5)
+    lost = model.infer(window((*posed[:2], room[2]), 1))
+    assert lost.posed.tolist() == [True, True, False] and "1 keyframes have none" in lost.note
+    alone = model.infer(window(room[:3], 2))
+    assert alone.state is WindowState.FAILED and "needs odometry and intrinsics" in alone.note
 
 
 def test_points_of_the_point_head_become_depth(checkpoints, room) -> None:

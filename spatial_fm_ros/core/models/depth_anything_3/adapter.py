@@ -15,11 +15,11 @@ from spatial_fm_ros.core.geometry.rotations import invert_pose, pose_from
 from spatial_fm_ros.core.models.base import Supports
 from spatial_fm_ros.core.models.depth_anything_3 import build
 from spatial_fm_ros.core.models.depth_anything_3.backbone import ViewTokens
-from spatial_fm_ros.core.models.depth_anything_3.metric_head import NON_SKY, sky_filled
+from spatial_fm_ros.core.models.depth_anything_3.metric_head import NON_SKY, metres, sky_filled
 from spatial_fm_ros.core.models.depth_anything_3.nested import Nested, align, in_metres
 from spatial_fm_ros.core.models.depth_anything_3.network import AnyView, Metric
 from spatial_fm_ros.core.models.depth_anything_3.posed import centres, normalised_extrinsics, predicted_from_given
-from spatial_fm_ros.core.models.depth_anything_3.presets import HUB_NAMES, PATCH, NetworkConfig
+from spatial_fm_ros.core.models.depth_anything_3.presets import HUB_NAMES, PATCH, PRESETS, NetworkConfig
 from spatial_fm_ros.core.models.foundation.features import Features
 from spatial_fm_ros.core.models.foundation.images import Canvas
 from spatial_fm_ros.core.models.foundation.model import FoundationModel
@@ -49,7 +49,8 @@ class DepthAnything3Model(FoundationModel):
     """Cameras and depth in the frame of a reference view, up to scale; in metres from a nested checkpoint.
 
     Known cameras of all keyframes (odometry and intrinsics) are given to the network. It then answers with cameras
-    of its own, which the images had their say in; only their scale is set to that of the odometry.
+    of its own, which the images had their say in; only their scale is set to that of the odometry. A METRIC
+    checkpoint gives depth alone, in metres: the cameras are then the odometry's.
     """
 
     name = "depth_anything_3"
@@ -58,12 +59,14 @@ class DepthAnything3Model(FoundationModel):
     margin = 0.449  # the mean grey of the training images: nothing, after normalisation
     even_confidence = 0.0
 
-    def build(self, settings: Mapping[str, Any], variant: str) -> AnyView | Nested:
+    def build(self, settings: Mapping[str, Any], variant: str) -> AnyView | Metric | Nested:
         network = build(self._configuration(settings, variant))
-        if isinstance(network, Metric):
+        if isinstance(network, Metric) and _preset(settings) != "metric-large":
             raise ModelError(
-                "A METRIC or MONO checkpoint of Depth Anything 3 gives depth without cameras, and a map needs cameras; "
-                "take an any-view one (depth-anything/DA3-BASE) or a NESTED one, which has metres too."
+                "METRIC and MONO checkpoints of Depth Anything 3 hold the same tensors, and MONO depth, which has no "
+                "common scale, cannot be mapped. For METRIC name depth-anything/DA3METRIC-LARGE, or put a config.json "
+                'with {"model_name": "da3metric-large"} beside the file; else take an any-view checkpoint such as '
+                "depth-anything/DA3-BASE."
             )
         if self.config.foundation.points_from == "points":
             raise ModelError("Depth Anything 3 has no point head; set model.foundation.points_from to depth.")
@@ -75,15 +78,15 @@ class DepthAnything3Model(FoundationModel):
         if "embed_dim" in settings or settings.get("kind") == "nested":
             known = {field.name for field in fields(NetworkConfig)} | {"anyview", "metric"}
             return {key: value for key, value in settings.items() if key in known}
-        named = settings.get("model_name")
-        if named in HUB_NAMES:
-            return str(named)
         if variant == "tiny":
             return TINY
-        return variant or "base"
+        return _preset(settings) or variant or "base"
 
     def embed(self, network: nn.Module, images: Tensor) -> Features:
         images = _normalised(images)[None]
+        if isinstance(network, Metric):
+            metric = network(images)
+            return metric.raw_depth[0], metric.sky[0]
         anyview = network.da3 if isinstance(network, Nested) else cast(AnyView, network)
         views = anyview.view_tokens(images)
         features = [views.tokens[0], views.describing[0], *(views.taps[i][0] for i in sorted(views.taps))]
@@ -95,6 +98,8 @@ class DepthAnything3Model(FoundationModel):
     def relate(
         self, network: nn.Module, features: Features, canvas: Canvas, keyframes: Sequence[Keyframe]
     ) -> NetworkOutput:
+        if isinstance(network, Metric):
+            return _metric_depth(features, canvas, keyframes)
         anyview = network.da3 if isinstance(network, Nested) else cast(AnyView, network)
         width, height = canvas.size
         images = canvas.images[None]
@@ -144,6 +149,37 @@ class DepthAnything3Model(FoundationModel):
         K = np.stack(intrinsics)
         K[:, :2, 2] += 0.5
         return np.stack(poses), K
+
+
+def _preset(settings: Mapping[str, Any]) -> str:
+    """The preset that `model_name` means, as the hub or this package calls it; empty for none."""
+    name = str(settings.get("model_name", ""))
+    preset = HUB_NAMES.get(name, name)
+    return preset if preset in PRESETS else ""
+
+
+def _metric_depth(features: Features, canvas: Canvas, keyframes: Sequence[Keyframe]) -> NetworkOutput:
+    """Depth in metres by the true focal length, at the odometry's poses: the metric network sees no cameras.
+
+    It tells no confidence either; all of its depth has the even chance.
+    """
+    K = np.full((len(keyframes), 3, 3), np.nan)
+    poses = np.full((len(keyframes), 4, 4), np.nan)
+    for i, (keyframe, at) in enumerate(zip(keyframes, canvas.placements, strict=True)):
+        if keyframe.camera is not None and keyframe.odom_from_camera is not None:
+            K[i], poses[i] = at.K_on_canvas(keyframe.camera), keyframe.odom_from_camera
+    raw_depth, sky = features
+    depth = metres(sky_filled(raw_depth, sky), torch.as_tensor(K).to(raw_depth))
+    unknown = int(np.isnan(K[:, 0, 0]).sum())
+    return NetworkOutput(
+        world_from_camera=poses,
+        K=K,
+        depth=depth.float().cpu().numpy(),
+        confidence=np.full(depth.shape, 2.0, np.float32),
+        sky=(sky >= NON_SKY).cpu().numpy(),
+        metric=True,
+        note=f"a METRIC checkpoint needs odometry and intrinsics, {unknown} keyframes have none" if unknown else "",
+    )
 
 
 def _in_given_world(camera_from_world: Array, given: Array | None) -> tuple[Array, float]:

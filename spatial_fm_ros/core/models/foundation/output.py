@@ -57,7 +57,7 @@ def to_prediction(
     has_pose = np.array([is_pose(pose) for pose in output.world_from_camera])
     posed: Mask = has_pose & np.isfinite(depth).any(axis=(1, 2)) & np.isfinite(K_true).all(axis=(1, 2))
     if not posed.any():
-        return failed(keyframes, placements, grid, "the network gave no finite camera with depth")
+        return failed(keyframes, placements, grid, output.note or "the network gave no finite camera with depth")
     depth[~posed] = np.nan
     poses = np.where(posed[:, None, None], output.world_from_camera, np.nan)
     K_true[~np.isfinite(K_true).all(axis=(1, 2))] = np.median(K_true[posed], axis=0)

@@ -16,6 +16,7 @@ from spatial_fm_ros.core.errors import ModelError
 from spatial_fm_ros.core.models.vit.fast import dtype_policy, optimised
 from spatial_fm_ros.core.models.weights.files import read
 from spatial_fm_ros.core.models.weights.identify import expect
+from spatial_fm_ros.core.models.weights.licences import published
 from spatial_fm_ros.core.models.weights.load import fill
 from spatial_fm_ros.core.models.weights.random import randomise
 from spatial_fm_ros.core.models.weights.source import resolve
@@ -26,8 +27,8 @@ RANDOM = "random"
 MEANINGLESS = "RANDOM WEIGHTS: nothing of this says anything about the world"
 _SEED = 0
 
-#: Builds a network from the settings in a checkpoint's config.json (empty without one) and the variant's name (as
-#: its tensors or the user's `random:VARIANT` say, may be empty).
+#: Builds a network from the settings in a checkpoint's config.json (without one, `model_name` where the hub's id tells
+#: it), and the variant's name (as its tensors or the user's `random:VARIANT` say, may be empty).
 Build = Callable[[Mapping[str, Any], str], nn.Module]
 
 
@@ -56,14 +57,16 @@ def load_network(model: str, config: ModelConfig, device: torch.device, build: B
     kind, _, variant = config.checkpoint.partition(":")
     if kind == RANDOM:
         with torch.device("meta"):
-            network = build({}, variant)
+            network = build({"model_name": variant}, variant)
         randomise(network, _SEED, device, dtype_of)  # the plain layers: it draws by their kind
         return Weights(optimised(network), f"{MEANINGLESS} ({variant or 'default size'})", random=True)
     file = resolve(config.checkpoint, model, config.sha256)
+    name = published("/".join(file.source.partition("@")[0].split("/")[:2]))
     checkpoint = read(file.path)
     found = expect(model, checkpoint.shapes, file.path)
     with torch.device("meta"):
-        network = optimised(build(_settings(file.path.parent / "config.json"), found.variant))
+        settings = _settings(file.path.parent / "config.json")
+        network = optimised(build({"model_name": name.variant, **settings} if name else settings, found.variant))
     fill(network, checkpoint.tensors, device, dtype_of)
     licence = file.licence.sentence if file.licence else "licence not known"
     return Weights(network, f"{file.source} ({licence})", random=False)
