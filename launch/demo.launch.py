@@ -26,6 +26,7 @@ ARGUMENTS = {
     "duration_s": ("60.0", "length of the drive in simulated seconds"),
     "rate": ("0.5", "simulated seconds per second; half speed leaves two cores for rendering and mapping"),
     "camera_hz": ("5.0", "images per second"),
+    "odometry_until_s": ("30.0", "odometry falls silent then, and LiDAR alone holds the metres; 0 = never"),
     "seed": ("0", "seed of world, noise and drift"),
     "model": ("geometric", "spatial model"),
     "output": ("spatial_fm_demo", "folder for map.ply, report.html, scores.json and views"),
@@ -50,6 +51,7 @@ def nodes(context):
                 "rate": float(values["rate"]),
                 "camera_hz": float(values["camera_hz"]),
                 "seed": int(values["seed"]),
+                "fault.odometry_until_s": float(values["odometry_until_s"]),
                 "truth_dir": str(output / "truth"),
                 "wait_for": ["/robot/image", "/robot/camera_info", "/robot/odometry", "/reconstruct/depth/image"],
             }
@@ -65,6 +67,7 @@ def nodes(context):
                 "robot": "/robot/simulated_robot",
                 "truth_dir": str(output / "truth"),
                 "output": str(output),
+                "odometry_until_s": float(values["odometry_until_s"]),
             }
         ],
     )

@@ -44,6 +44,7 @@ PARAMETERS: dict[str, tuple[Any, str]] = {
     "robot": ("/simulated_robot", "the simulated robot"),
     "truth_dir": ("truth", "folder in which the robot wrote its truth"),
     "output": ("demo", "folder for map.ply, report.html, scores.json and views"),
+    "odometry_until_s": (0.0, "when the robot's odometry falls silent, seconds of the run; 0 = never"),
     "voxel_size": (0.03, "voxel size of the map in metres, for drawing"),
     "timeout_s": (600.0, "give up when the run has not ended after this long"),
     "drain_s": (4.0, "after the end, wait until no window has come for this long"),
@@ -60,6 +61,7 @@ class DemoScoreboard(Node):
         self.status: ReconstructionStatus | None = None
         self.path: PathMessage | None = None
         self.depth: list[PublishedDepth] = []
+        self.by_lidar_alone = 0  # windows that were metric with LiDAR and without odometry
         self.last_window_at = time.monotonic()
         name = str(self.values["reconstruct"])
         self.create_subscription(ReconstructionStatus, f"{name}/status", self._on_status, qos.latched_output())
@@ -76,6 +78,9 @@ class DemoScoreboard(Node):
     def _on_status(self, message: ReconstructionStatus) -> None:
         if self.status is None or message.windows != self.status.windows:
             self.last_window_at = time.monotonic()
+            observers = message.scale_observers
+            alone = "poses" not in observers and any(name.startswith("lidar") for name in observers)
+            self.by_lidar_alone += int(alone and message.scale_state == ReconstructionStatus.METRIC)
         self.status = message
 
     def _on_path(self, message: PathMessage) -> None:
@@ -179,6 +184,9 @@ def judge(board: DemoScoreboard) -> bool:
     errors, scores, pairs = score_against(truth, estimate, spread(board.depth, DEPTH_IMAGES), cloud)
     scenario = truth.scenario
     scores += live_scores(board.status, stamps, int(scenario.duration_s * scenario.camera_hz) + 1)
+    if float(board.values["odometry_until_s"]) > 0:
+        words = f"odometry silent after {board.values['odometry_until_s']:g} s"
+        scores.append(Score("metric windows by LiDAR alone", float(board.by_lidar_alone), "", 3.0, 5.0, True, note=words))
     title = f"Reconstruction of {scenario.name} against the truth"
     write_scores(scores, output / "scores.json")
     voxel_size = float(board.values["voxel_size"])

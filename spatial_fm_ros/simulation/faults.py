@@ -37,7 +37,8 @@ CAMERA_INFO_FAULTS = ("", "focal", "size", "zero", "nan", "model")
 @dataclass(frozen=True)
 class FaultPlan:
     """Shares (0..1) of samples of the streams in `streams` that suffer each fault; offsets in seconds
-    added to stamps; errors of the reported calibration. `corrupt_as` picks one way of DAMAGE for all."""
+    added to stamps; errors of the reported calibration. `corrupt_as` picks one way of DAMAGE for all.
+    `odometry_until_s`: odometry falls silent so long after the first sample; 0 = never."""
 
     streams: tuple[str, ...] = ("image", "points", "odometry", "imu")
     drop: float = 0.0
@@ -52,6 +53,7 @@ class FaultPlan:
     points_offset_s: float = 0.0
     odometry_offset_s: float = 0.0
     imu_offset_s: float = 0.0
+    odometry_until_s: float = 0.0
     camera_info: str = ""
     focal_error: float = 0.1
     extrinsic_error_m: float = 0.0
@@ -80,6 +82,7 @@ class FaultInjector:
         self.plan = plan
         self.counts: Counter[str] = Counter()
         self._rng = np.random.default_rng([plan.seed, 20])
+        self._first_ns: int | None = None
 
     def apply(self, events: Iterable[Event]) -> Iterator[Event]:
         """The events as they arrive with the faults, again in order of arrival."""
@@ -102,6 +105,12 @@ class FaultInjector:
         if isinstance(event.sample, Frame) and event.sample.camera is not None:
             camera = self.camera(event.sample.camera)
             event = dataclasses.replace(event, sample=dataclasses.replace(event.sample, camera=camera))
+        if self._first_ns is None:
+            self._first_ns = event.arrival_ns
+        silent_ns = self._first_ns + int(plan.odometry_until_s * 1e9)
+        if plan.odometry_until_s > 0 and stream == "odometry" and event.arrival_ns >= silent_ns:
+            self.counts["odometry:silent"] += 1
+            return []
         # Always the same number of draws, so that one share does not change what another one hits.
         draws = self._rng.uniform(size=6)
         if stream not in plan.streams:

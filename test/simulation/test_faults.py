@@ -59,6 +59,14 @@ def test_faults_are_counted_and_ordered() -> None:
     assert again.counts == injector.counts
 
 
+def test_odometry_falls_silent_and_nothing_else() -> None:
+    injector = FaultInjector(FaultPlan(odometry_until_s=2.0))
+    after = list(injector.apply(stream()))
+    poses = [e.sample.stamp_ns for e in after if isinstance(e.sample, PoseSample)]
+    assert max(poses) == 1_990_000_000 and len(poses) == 200
+    assert len(after) == 3 * N + 200 and injector.counts["odometry:silent"] == N - 200
+
+
 def test_only_the_named_streams_suffer() -> None:
     injector = FaultInjector(FaultPlan(streams=("points",), drop=0.5))
     counts = Counter(type(e.sample) for e in injector.apply(stream()))
