@@ -66,10 +66,14 @@ class LocalMap:
 
 def thinned(scan: LidarScan, range_m: tuple[float, float]) -> LidarScan:
     """The scan's returns within a range, `MOST_POINTS` of them at most, evenly at random (the same each time)."""
-    ranges = np.linalg.norm(scan.points, axis=1)
-    rows = np.flatnonzero((ranges >= range_m[0]) & (ranges <= range_m[1]))
+    rng = np.random.default_rng(0)
+    rows = np.arange(len(scan.points))
+    if len(rows) > 4 * MOST_POINTS:  # few of a real sweep's points are none, so that most can be left out unseen
+        rows = rows[rng.random(len(rows)) < 4 * MOST_POINTS / len(rows)]
+    ranges = np.linalg.norm(scan.points[rows], axis=1)
+    rows = rows[(ranges >= range_m[0]) & (ranges <= range_m[1])]
     if len(rows) > MOST_POINTS:
-        rows = rows[np.random.default_rng(0).random(len(rows)) < MOST_POINTS / len(rows)]
+        rows = rows[rng.random(len(rows)) < MOST_POINTS / len(rows)]
     times = scan.point_times_ns
     return LidarScan(scan.stamp_ns, scan.points[rows], point_times_ns=None if times is None else times[rows])
 

@@ -26,7 +26,7 @@ SURFACE_M, DEPTH_SHARE = 0.02, 0.02
 #: Points err together: those of a smoothed patch, those of several keyframes on one surface, and planes that share
 #: LiDAR points. So many of them count as one against the priors; without that, millimetres of common error on one
 #: wall move the cameras by centimetres and the scale by per cents along directions that are hardly seen.
-CORRELATED = 30.0
+CORRELATED = 12.0
 #: Directions from the cameras are compared in bins of this size.
 BIN_RAD = np.radians(3.0)
 MIN_MATCHES = 30

@@ -24,8 +24,9 @@ from spatial_fm_ros.core.metric.projection import DepthField, depth_field, hits,
 from spatial_fm_ros.core.metric.scan_placing import ScanPlacer, nearest_scan
 from spatial_fm_ros.core.types import Array, PosedKeyframe
 
-#: Points of one keyframe that take part, and LiDAR points of the whole map.
-POINTS_PER_KEYFRAME = 250
+#: Keyframes that take part, points of each, and LiDAR points of the whole map.
+MOST_KEYFRAMES = 5
+POINTS_PER_KEYFRAME = 400
 MOST_TARGET_POINTS = 5_000
 #: Edge of a cell of the LiDAR map as a share of its median distance, between two bounds, metres.
 CELL_SHARE, CELL_SMALLEST, CELL_LARGEST = 0.04, 0.08, 0.6
@@ -74,7 +75,7 @@ class RegistrationObserver:
             return unusable(self.name, "TF does not say where LiDAR and camera are")
         if not (is_pose(rig.body_from_camera) and is_pose(rig.body_from_lidar)):
             return unusable(self.name, "an extrinsic is no rigid transform (mirrored, scaled or NaN): correct its TF")
-        keyframes = [k for k in window.keyframes if np.isfinite(k.world_from_camera).all() and k.depth.size]
+        keyframes = _some([k for k in window.keyframes if np.isfinite(k.world_from_camera).all()])
         fields = [depth_field(k.depth, k.confidence, self.config.lidar.min_confidence) for k in keyframes]
         deep = [i for i, field in enumerate(fields) if np.isfinite(field.log_depth).any()]
         keyframes, fields = [keyframes[i] for i in deep], [fields[i] for i in deep]
@@ -174,6 +175,13 @@ class RegistrationObserver:
         cameras = np.stack([k.world_from_camera for k in keyframes])
         cameras[:, :3, 3] *= scale
         return _Scene(cameras, np.concatenate([_into(cameras[i], cloud) for i, cloud in placed.items()]), scale)
+
+
+def _some(keyframes: Sequence[PosedKeyframe]) -> list[PosedKeyframe]:
+    """Evenly chosen ones with depth, the first and the last among them."""
+    deep = [k for k in keyframes if np.isfinite(k.depth).any()]
+    chosen = np.unique(np.linspace(0, len(deep) - 1, min(MOST_KEYFRAMES, len(deep))).round().astype(int))
+    return [deep[i] for i in chosen]
 
 
 def _coarse_scale(
