@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 sys.path.insert(0, str(Path(__file__).parent))
 from foundation_models import SMALL, loaded, source, window
@@ -204,6 +204,15 @@ def test_a_nested_checkpoint_is_metric_and_knows_sky(checkpoints, room) -> None:
     np.testing.assert_allclose(found.depth, plain.depth[0], rtol=1e-3)
     np.testing.assert_allclose(found.K[:, :2, :2], plain.intrinsics[0, :, :2, :2], rtol=1e-4)
     assert found.metric and np.isnan(shared.depth).any() == bool(found.sky.any())
+
+
+def test_nothing_but_sky_is_said(checkpoints, tmp_path, room) -> None:
+    tensors = load_file(checkpoints / "nested" / "model.safetensors")
+    tensors["model.da3_metric.head.scratch.sky_output_conv2.2.bias"] += 1000.0
+    save_file(tensors, tmp_path / "model.safetensors")
+    shutil.copy(checkpoints / "nested" / "config.json", tmp_path)
+    prediction = loaded("depth_anything_3", tmp_path).infer(window(room[:2]))
+    assert prediction.state is WindowState.FAILED and "but sky" in prediction.note
 
 
 def test_a_metric_checkpoint_measures_from_the_odometrys_poses(checkpoints, tmp_path, room) -> None:

@@ -126,7 +126,7 @@ def test_what_is_not_finite_is_not_posed() -> None:
     prediction = right.predict(world_from_camera=poses_, depth=depth, K=K)
     assert prediction.posed.tolist() == [True, False, False, True, True, True]  # the camera of 4 is known
     assert np.isnan(prediction.depth[[1, 2]]).all() and np.isnan(prediction.depth[3, :10]).all()
-    assert not prediction.confidence[[1, 2]].any() and "2 of 6 cameras" in prediction.note
+    assert not prediction.confidence[[1, 2]].any() and "2 of 6 keyframes" in prediction.note
     assert np.isfinite(prediction.K).all()
     blind = Right().without_cameras().predict(K=K)
     assert blind.posed.tolist() == [True] * 4 + [False, True] and np.isfinite(blind.K).all()

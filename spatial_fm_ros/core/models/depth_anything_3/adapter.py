@@ -28,6 +28,8 @@ from spatial_fm_ros.core.types import Array, Keyframe
 
 #: Of the images the network was trained on, RGB.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+#: Share of sky in a window that leaves nothing to measure.
+NOTHING_BUT_SKY = 0.98
 #: A network whose camera centres miss the given ones by more than this share of their extent has not followed them.
 MAX_MISFIT = 0.5
 #: A size for `checkpoint: random:tiny`, which runs anywhere in milliseconds.
@@ -108,7 +110,7 @@ class DepthAnything3Model(FoundationModel):
         views = ViewTokens(tokens, describing, (height // PATCH, width // PATCH), dict(zip(tapped, rest)))
         given = self._given_cameras(keyframes, canvas)
         found = anyview(images, *self._conditions(given, images), views=views, rays=False)
-        sky = None
+        sky, note = None, ""
         if isinstance(network, Nested):
             raw_metric, raw_sky = rest[-2:]
             metric_depth = sky_filled(raw_metric, raw_sky)
@@ -116,6 +118,7 @@ class DepthAnything3Model(FoundationModel):
                 found, raw_sky, align(found.depth, found.depth_conf, found.intrinsics, metric_depth, raw_sky)
             )
             sky = (raw_sky[0] >= NON_SKY).cpu().numpy()
+            note = "hardly anything but sky is in view" if sky.mean() > NOTHING_BUT_SKY else ""
         K = found.intrinsics[0].double().cpu().numpy()
         K[:, :2, 2] -= 0.5  # to pixel centres at integers
         camera_from_world = found.extrinsics[0].double().cpu().numpy()
@@ -127,6 +130,7 @@ class DepthAnything3Model(FoundationModel):
             confidence=found.depth_conf[0].float().cpu().numpy(),
             sky=sky,
             metric=isinstance(network, Nested),
+            note=note,
         )
 
     @staticmethod

@@ -79,7 +79,7 @@ def to_prediction(
     confidence = chance(np.where(np.isfinite(depth), evidence, np.nan), config.even_confidence or half)
     confidence[doubted] = 0.0
     missing = int((~posed).sum())
-    notes = [output.note, f"{missing} of {len(keyframes)} cameras are not finite" if missing else ""]
+    notes = [output.note, f"{missing} of {len(keyframes)} keyframes got no finite camera with depth" if missing else ""]
     return Prediction(
         world_from_camera=poses,
         K=K_true,
