@@ -185,8 +185,9 @@ def judge(board: DemoScoreboard) -> bool:
     scenario = truth.scenario
     scores += live_scores(board.status, stamps, int(scenario.duration_s * scenario.camera_hz) + 1)
     if float(board.values["odometry_until_s"]) > 0:
-        words = f"odometry silent after {board.values['odometry_until_s']:g} s"
-        scores.append(Score("metric windows by LiDAR alone", float(board.by_lidar_alone), "", 3.0, 5.0, True, note=words))
+        words = f"by LiDAR; odometry silent after {board.values['odometry_until_s']:g} s"
+        count = float(board.by_lidar_alone)
+        scores.append(Score("metric windows without odometry", count, "", 3.0, 5.0, True, note=words))
     title = f"Reconstruction of {scenario.name} against the truth"
     write_scores(scores, output / "scores.json")
     voxel_size = float(board.values["voxel_size"])
