@@ -22,10 +22,12 @@ from spatial_fm_ros.bridge.decode import (
 )
 from spatial_fm_ros.bridge.frames import TransformTree
 from spatial_fm_ros.bridge.inputs import InputTopic, expected_inputs, is_compressed, subscribe
+from spatial_fm_ros.bridge.motion_record import MotionRecord
 from spatial_fm_ros.bridge.topics import inspect_topic
-from spatial_fm_ros.core.config import RosConfig
+from spatial_fm_ros.core.calibration.report import Finding
+from spatial_fm_ros.core.config import Config
 from spatial_fm_ros.core.errors import InputError
-from spatial_fm_ros.core.types import Camera
+from spatial_fm_ros.core.types import Array, Camera
 
 #: Stamps further from the clock than this are worth a word, seconds.
 CLOCK_OFFSET_S = 2.0
@@ -76,13 +78,14 @@ class Heard:
 
 
 class TopicCheck:
-    """Subscribe on construction, spin the node for a while, then read `heard` and `problems()`."""
+    """Subscribe on construction, spin the node for a while, then read `heard`, `problems()` and `motion()`."""
 
-    def __init__(self, node: Node, config: RosConfig, tree: TransformTree) -> None:
+    def __init__(self, node: Node, config: Config, tree: TransformTree) -> None:
         self._node = node
-        self._config = config
+        self._config = config.ros
         self._tree = tree
-        self.heard = [Heard(wanted) for wanted in expected_inputs(node, config)]
+        self._motion = MotionRecord(config)
+        self.heard = [Heard(wanted) for wanted in expected_inputs(node, config.ros)]
         for each in self.heard:
             subscribe(node, each.wanted, self._listener(each), on_lost=lambda _count: None)
 
@@ -98,13 +101,28 @@ class TopicCheck:
         found += self._of_calibration() + self._of_frames()
         return sorted(found, key=lambda problem: not problem.fatal)
 
+    def motion(self) -> list[Finding]:
+        """What the robot's turning says of clocks and mountings. Takes some seconds when it turned."""
+        roles = {each.wanted.role: each for each in self.heard if each.count}
+        image, info = roles.get("image"), roles.get("camera_info")
+        if image is None or info is None:
+            return []
+        bodies = {"imu": "imu", "odometry": "odometry", "lidar": "points"}
+        frames = {sensor: roles[role] for sensor, role in bodies.items() if role in roles}
+        mountings: dict[str, Array | None] = {}
+        for sensor, heard in frames.items():
+            frame = heard.children.most_common(1)[0][0] if sensor == "odometry" and heard.children else heard.frame
+            found = self._tree.lookup(frame, image.frame) if frame and image.frame else None
+            mountings[sensor] = None if found is None else found[:3, :3]
+        return self._motion.compare(info.camera, mountings)
+
     def _listener(self, heard: Heard) -> Callable[[Any], None]:
         read: dict[str, Callable[[Heard, Any], None]] = {
             "image": self._read_image,
             "camera_info": self._read_camera_info,
-            "points": _read_points,
-            "odometry": _read_odometry,
-            "imu": lambda _heard, msg: void(decode_imu(msg)),
+            "points": self._read_points,
+            "odometry": self._read_odometry,
+            "imu": lambda _heard, msg: self._motion.add_imu(decode_imu(msg)),
         }
 
         def callback(msg: Any) -> None:
@@ -123,6 +141,7 @@ class TopicCheck:
         heard.size = (image.shape[1], image.shape[0])
         encoding = msg.format if is_compressed(self._config) else msg.encoding
         heard.facts = f"{heard.size[0]}x{heard.size[1]} {encoding}"
+        self._motion.add_image(stamp_ns(msg.header), image)
 
     def _read_camera_info(self, heard: Heard, msg: Any) -> None:
         heard.camera = decode_camera_info(msg, rectified=self._config.image_rectified)
@@ -132,6 +151,19 @@ class TopicCheck:
         else:
             focal = heard.camera.K[0, 0]
             heard.facts = f"{heard.camera.width}x{heard.camera.height} {heard.camera.distortion_model} f={focal:.0f}"
+
+    def _read_points(self, heard: Heard, msg: Any) -> None:
+        scan = decode_points(msg)
+        columns = (("intensity", scan.intensity), ("ring", scan.ring), ("time", scan.point_times_ns))
+        extra = [name for name, column in columns if column is not None]
+        heard.facts = f"{len(scan.points)} points" + (f" with {', '.join(extra)}" if extra else "")
+        self._motion.add_scan(scan)
+
+    def _read_odometry(self, heard: Heard, msg: Any) -> None:
+        sample = decode_odometry(msg)
+        heard.children[sample.child_frame_id] += 1
+        heard.facts = f"of '{sample.child_frame_id}'"
+        self._motion.add_pose(sample)
 
     def _of_topic(self, heard: Heard) -> list[Problem]:
         role, topic = heard.wanted.role, heard.wanted.topic
@@ -223,20 +255,3 @@ class TopicCheck:
                 "publish the robot's description or a static transform."
             )
         ]
-
-
-def _read_points(heard: Heard, msg: Any) -> None:
-    scan = decode_points(msg)
-    columns = (("intensity", scan.intensity), ("ring", scan.ring), ("time", scan.point_times_ns))
-    extra = [name for name, column in columns if column is not None]
-    heard.facts = f"{len(scan.points)} points" + (f" with {', '.join(extra)}" if extra else "")
-
-
-def _read_odometry(heard: Heard, msg: Any) -> None:
-    sample = decode_odometry(msg)
-    heard.children[sample.child_frame_id] += 1
-    heard.facts = f"of '{sample.child_frame_id}'"
-
-
-def void(_value: object) -> None:
-    """Take a value and nothing else: decoding was the check."""

@@ -1,0 +1,110 @@
+"""What a comparison of camera and sensor means for the one who set them up, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from spatial_fm_ros.core.calibration.check import Comparison
+from spatial_fm_ros.core.calibration.hand_eye import HandEye
+
+#: The parameter that takes each sensor's time offset.
+PARAMETERS = {
+    "imu": "intake.imu_time_offset_s",
+    "odometry": "intake.pose_time_offset_s",
+    "lidar": "intake.lidar_time_offset_s",
+}
+NAMES = {"imu": "IMU", "odometry": "odometry", "lidar": "LiDAR"}
+AXES = ("x (right)", "y (down)", "z (forward)")
+#: Worth a correction: this many sigma, and more than this.
+SIGNIFICANT, WORTH_S, WORTH_RAD = 3.0, 0.005, np.radians(0.3)
+#: Axes of a body-like frame (x forward) in an optical one: what is found when images carry the wrong frame.
+OPTICAL_FROM_LINK = Rotation.from_matrix([[0.0, -1.0, 0.0], [0.0, 0.0, -1.0], [1.0, 0.0, 0.0]])
+LIKE_THAT = np.radians(15.0)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A sentence; `wrong` where something should be changed."""
+
+    sentence: str
+    wrong: bool
+
+
+def findings(comparison: Comparison, offsets_s: Mapping[str, float]) -> list[Finding]:
+    """Sentences on one sensor. offsets_s: the parameters of PARAMETERS that the samples were moved by already."""
+    name = NAMES[comparison.sensor]
+    if comparison.found is None:
+        return [
+            Finding(
+                f"{name}: its clock and mounting could not be compared with the camera's: {comparison.reason}.", False
+            )
+        ]
+    found = comparison.found
+    said = [_clock(comparison.sensor, found, offsets_s.get(comparison.sensor, 0.0))]
+    said.append(_mounting(name, found) if comparison.mounted else _unknown_mounting(name, found))
+    unseen = [axis for axis, seen in zip(AXES, found.seen, strict=True) if not seen]
+    if unseen and found.seen.any():
+        sentence = (
+            f"{name}: nothing can be said of its mounting about {' and '.join(unseen)} of the camera; "
+            "turn the robot about other axes too."
+        )
+        said.append(Finding(sentence, False))
+    return said
+
+
+def _clock(sensor: str, found: HandEye, already_s: float) -> Finding:
+    name, milliseconds, sigma = NAMES[sensor], 1e3 * found.offset_s, 1e3 * found.offset_sigma_s
+    if abs(found.offset_s) > max(WORTH_S, SIGNIFICANT * found.offset_sigma_s):
+        way = "later" if found.offset_s > 0 else "earlier"
+        return Finding(
+            f"{name}: its stamps are {abs(milliseconds):.0f} +- {sigma:.0f} ms {way} than the camera's; "
+            f"set {PARAMETERS[sensor]}: {already_s - found.offset_s:.3f}",
+            True,
+        )
+    return Finding(f"{name}: its stamps agree with the camera's ({milliseconds:+.0f} +- {sigma:.0f} ms).", False)
+
+
+def _mounting(name: str, found: HandEye) -> Finding:
+    turn = np.where(found.seen, found.rotation, 0.0)
+    if found.seen.all() and (Rotation.from_rotvec(found.rotation) * OPTICAL_FROM_LINK).magnitude() < LIKE_THAT:
+        return Finding(
+            f"{name}: the camera's frame in TF has x forward where images need an optical frame with z forward "
+            "(REP-103); set frame_id of the images to the camera's optical frame.",
+            True,
+        )
+    wrong = found.seen & (np.abs(turn) > np.maximum(WORTH_RAD, SIGNIFICANT * found.rotation_sigma))
+    if wrong.any():
+        parts = [
+            f"{np.degrees(turn[i]):+.1f} +- {np.degrees(found.rotation_sigma[i]):.1f} deg about {AXES[i]}"
+            for i in np.flatnonzero(wrong)
+        ]
+        return Finding(
+            f"{name}: the rotation between camera and {name} in TF is wrong: turn the camera's frame by "
+            f"{', '.join(parts)} of its own axes, or the {name}'s frame the other way.",
+            True,
+        )
+    if not found.seen.any():
+        return Finding(f"{name}: the robot turned too little to judge the rotation between camera and {name}.", False)
+    within = np.degrees(np.max(np.abs(turn) + 2 * found.rotation_sigma * found.seen))
+    return Finding(f"{name}: the rotation between camera and {name} in TF is right within {within:.1f} deg.", False)
+
+
+def _unknown_mounting(name: str, found: HandEye) -> Finding:
+    if not found.seen.all():
+        return Finding(
+            f"{name}: TF does not say how camera and {name} are mounted; turn the robot about more than one axis "
+            "to find out.",
+            True,
+        )
+    x, y, z, w = Rotation.from_rotvec(found.rotation).as_quat()
+    sigma = np.degrees(found.rotation_sigma.max())
+    return Finding(
+        f"{name}: TF does not say how camera and {name} are mounted; by their turns the rotation that takes the "
+        f"camera's axes to those of the {name} is the quaternion "
+        f"x {x:.4f} y {y:.4f} z {z:.4f} w {w:.4f} (+- {sigma:.1f} deg).",
+        True,
+    )
