@@ -17,6 +17,7 @@ from spatial_fm_ros.core.models.foundation.memory import (
     ViewBudget,
     available_bytes,
     control_group_bytes,
+    file_bytes_in_use,
     is_out_of_memory,
     peak_memory,
 )
@@ -49,6 +50,19 @@ def test_available_memory_is_what_the_system_says() -> None:
     words = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
     total = int(words["MemTotal"].split()[0]) * 1024
     assert 0 < available_bytes(CPU) <= total
+
+
+def test_pages_of_mapped_files_in_use_do_not_count_as_available(tmp_path: Path) -> None:
+    """They would be read from the disk again in every window."""
+    size = 256 * MB
+    with (tmp_path / "weights").open("wb") as file:
+        file.truncate(size)
+    before = file_bytes_in_use()
+    mapped = np.memmap(tmp_path / "weights", np.uint8, "r")
+    assert int(mapped[::4096].sum()) == 0
+    assert 0.95 * size < file_bytes_in_use() - before < 1.1 * size
+    words = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    assert available_bytes(CPU) <= int(words["MemTotal"].split()[0]) * 1024 - size
 
 
 @pytest.mark.parametrize(

@@ -23,14 +23,15 @@ LEAST_GROWTH = 0.6
 def available_bytes(device: torch.device) -> int:
     """Memory a pass may take now: the device's free memory with what torch holds unused, or the system's.
 
-    On the processor the smaller of the system's available memory and what the control group's limit leaves.
+    On the processor the smaller of the system's available memory and what the control group's limit leaves. Both
+    count pages of files as available; those in use here, mapped weights above all, would have to be read again.
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(free + unused)
     limits = [_meminfo(), control_group_bytes()]
-    return min(limit for limit in limits if limit is not None)
+    return max(0, min(limit for limit in limits if limit is not None) - file_bytes_in_use())
 
 
 def _meminfo() -> int:
@@ -120,8 +121,12 @@ def peak_memory(device: torch.device) -> Iterator[Peak]:
 
 def _resident() -> int:
     """Anonymous resident bytes of this process: mapped weights are shared with the page cache and do not count."""
-    fields = Path("/proc/self/statm").read_text().split()
-    return (int(fields[1]) - int(fields[2])) * _PAGE
+    return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE - file_bytes_in_use()
+
+
+def file_bytes_in_use() -> int:
+    """Resident bytes of this process that are pages of mapped files: weights and libraries."""
+    return int(Path("/proc/self/statm").read_text().split()[2]) * _PAGE
 
 
 class ViewBudget:
