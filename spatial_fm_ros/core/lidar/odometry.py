@@ -28,6 +28,8 @@ from spatial_fm_ros.core.types import Array, LidarScan, PoseSample, Rig
 
 #: Fewer usable returns than this are no scan to register.
 MIN_POINTS = 100
+#: More points of one sweep fall into cells that have theirs already.
+MOST_POINTS = 40_000
 #: The last motion is carried on for so long when scans are missing.
 MAX_PREDICTION_NS = 500_000_000
 #: A new scan must lie on what the scans before it saw, with this share of its points.
@@ -229,9 +231,12 @@ class LidarOdometry:
         return self._odom_from_lidar @ step, step
 
     def _compensated(self, scan: LidarScan, good: NDArray[np.bool_], stamp: int) -> Array:
-        """The usable points float64 [M, 3] as seen at `stamp`, by the last velocity."""
-        times = None if scan.point_times_ns is None else scan.point_times_ns[good]
-        kept = LidarScan(scan.stamp_ns, scan.points[good], point_times_ns=times)
+        """Usable points float64 [M, 3] as seen at `stamp`, by the last velocity."""
+        rows = np.flatnonzero(good)
+        if len(rows) > MOST_POINTS:
+            rows = rows[np.random.default_rng(0).random(len(rows)) < MOST_POINTS / len(rows)]
+        times = None if scan.point_times_ns is None else scan.point_times_ns[rows]
+        kept = LidarScan(scan.stamp_ns, scan.points[rows], point_times_ns=times)
         if times is None or not self._motion_ns:
             return kept.points.astype(np.float64)
         moved = deskewed(kept, lambda t: _share(self._motion, (t - stamp) / self._motion_ns), np.eye(4), stamp)
