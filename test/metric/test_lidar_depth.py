@@ -12,11 +12,13 @@ from scipy.spatial.transform import Rotation
 from spatial_fm_ros.core.config import IntakeConfig, LidarScaleConfig, ModelConfig, OracleConfig, ScaleConfig
 from spatial_fm_ros.core.geometry.cameras import project, unproject
 from spatial_fm_ros.core.geometry.rotations import pose_from
+from spatial_fm_ros.core.intake.scans import ScanBuffer
 from spatial_fm_ros.core.intake.sensors import Sensors
 from spatial_fm_ros.core.metric.extrinsic_slack import explained, sensitivity
 from spatial_fm_ros.core.metric.lidar_depth import LidarDepthObserver
 from spatial_fm_ros.core.metric.observers import PlacedWindow, ScaleObservation
 from spatial_fm_ros.core.metric.projection import Hits, depth_field, hits
+from spatial_fm_ros.core.metric.scan_placing import MOST_POINTS, nearest_scan, possible_hits
 from spatial_fm_ros.core.models.oracle import OracleModel
 from spatial_fm_ros.core.types import Array, Camera, Keyframe, LidarScan, PosedKeyframe, PoseSample, Rig, Window
 from spatial_fm_ros.simulation.lidar import LidarModel
@@ -229,6 +231,7 @@ def test_lost_sweeps_and_missing_times_cost_little() -> None:
     [
         (lambda p: p * 1000, "millimetres"),
         (lambda p: np.full_like(p, np.nan), "no point of them is finite"),
+        (lambda p: np.where(np.arange(len(p))[:, None] % 2, np.inf, np.nan).repeat(3, 1).astype(np.float32), "finite"),
         (lambda p: p[:0], "empty"),
         (lambda p: p[p[:, 0] < -0.3], "does not look where the camera does"),
     ],
@@ -382,6 +385,39 @@ def test_an_extrinsic_error_is_taken_out_as_far_as_ratios_show_it() -> None:
     certain = LidarScaleConfig(extrinsic_sigma_deg=0.0, extrinsic_sigma_m=0.0)
     nothing = explained(turn @ changes, weights, 0.02, changes, certain)
     assert not nothing.correction.any() and nothing.sigma == 0.0
+
+
+def test_no_point_of_the_image_is_cut_away_early() -> None:
+    """The quick cut keeps every return that projects into the image, in any place, and drops what is none."""
+    rng = np.random.default_rng(7)
+    camera_from_lidar = pose_from(Rotation.from_rotvec([0.3, -1.1, 0.2]).as_matrix(), np.array([0.1, -0.2, 0.05]))
+    points = rng.normal(0, 5, (4000, 3)).astype(np.float32)
+    points[::7], points[::11], points[::13, 1] = np.nan, 0.0, np.inf
+    times = rng.integers(0, 10**8, 4000)
+    part = possible_hits(LidarScan(5, points, point_times_ns=times), camera_from_lidar, PINHOLE)
+    with np.errstate(invalid="ignore"):
+        pixels = project(PINHOLE, points @ camera_from_lidar[:3, :3].T + camera_from_lidar[:3, 3])
+        real = np.isfinite(points).all(axis=1) & (np.abs(points).max(axis=1) > 0)
+        inside = real & ((pixels > -0.5) & (pixels < [159.5, 119.5])).all(axis=1)
+    assert inside.sum() > 100 and part.point_times_ns is not None
+    kept = {(*point, when) for point, when in zip(part.points.tolist(), part.point_times_ns.tolist(), strict=True)}
+    wanted = {(*point, when) for point, when in zip(points[inside].tolist(), times[inside].tolist(), strict=True)}
+    assert wanted <= kept and len(kept) < 0.6 * len(points)
+    assert np.isfinite(part.points).all() and (np.abs(part.points).max(axis=1) > 0).all()
+    many = np.tile(points[inside], (200, 1))
+    assert len(possible_hits(LidarScan(5, many), camera_from_lidar, PINHOLE).points) < 1.1 * MOST_POINTS
+
+
+def test_the_scan_whose_middle_is_nearest_is_taken() -> None:
+    scans = ScanBuffer(10.0)
+    assert nearest_scan(scans, 0, 10**9) is None
+    sweep = np.linspace(0, 10**8, 50).astype(np.int64)
+    for stamp in range(0, 10**9, 10**8):
+        scans.add(LidarScan(stamp, np.ones((50, 3), np.float32), point_times_ns=sweep))
+    for stamp in (140_000_000, 160_000_000, 199_000_000):  # in the sweep that began at 100 ms
+        found = nearest_scan(scans, stamp, 10**8)
+        assert found is not None and found.stamp_ns == 10**8
+    assert nearest_scan(scans, 1_300_000_000, 10**8) is None
 
 
 def test_projection_agrees_with_the_camera_model() -> None:
