@@ -155,7 +155,7 @@ def test_chunks_of_views_do_not_change_results(name: str, monkeypatch: pytest.Mo
     model, images = tiny(name), pictures(2, 9, 28, 42)
     with torch.inference_mode():
         chunked = model(images)
-        monkeypatch.setattr(network_module, "HEAD_CHUNK", 100)
+        monkeypatch.setitem(network_module.HEAD_CHUNK, "cpu", 100)
         whole = model(images)
     for field in ("depth", "depth_conf", "ray", "sky"):
         if (value := getattr(whole, field)) is not None:

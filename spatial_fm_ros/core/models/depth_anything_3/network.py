@@ -18,8 +18,8 @@ from spatial_fm_ros.core.models.depth_anything_3.published import Published
 from spatial_fm_ros.core.models.depth_anything_3.ray_pose import cameras_from_rays
 from spatial_fm_ros.core.models.depth_anything_3.reference_view import check_strategy
 
-#: Views a head works on at a time; only memory depends on it.
-HEAD_CHUNK = 8
+#: Views a head works on at a time; on the CPU more of them only leave the caches.
+HEAD_CHUNK = {"cpu": 1, "cuda": 8}
 
 
 def check_images(images: Tensor) -> None:
@@ -73,9 +73,10 @@ class Network(Published):
         """Results [B, S, ...] of a head on all views; heads keep the precision of their weights."""
         scenes = features.levels[0].shape[:2]
         precision = next(self.head.parameters()).dtype
-        levels = [level.flatten(0, 1).split(HEAD_CHUNK) for level in features.levels]
+        chunk = HEAD_CHUNK.get(features.camera.device.type, 1)
+        levels = [level.flatten(0, 1).split(chunk) for level in features.levels]
         with torch.autocast(features.camera.device.type, enabled=False):
-            chunks = [head([level.to(precision) for level in chunk], features.grid) for chunk in zip(*levels)]
+            chunks = [head([level.to(precision) for level in some], features.grid) for some in zip(*levels)]
         return [torch.cat(parts).unflatten(0, scenes) for parts in zip(*chunks)]
 
 

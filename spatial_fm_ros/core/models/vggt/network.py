@@ -18,8 +18,8 @@ from spatial_fm_ros.core.models.vggt.track_head import TrackHead
 from spatial_fm_ros.core.models.weights.load import check
 
 HEADS = ("camera", "depth", "point", "track")
-#: Frames a dense head works on at a time.
-FRAMES_PER_CHUNK = 8
+#: Frames a dense head works on at a time, where the caller does not say; on the CPU more of them only leave the caches.
+FRAMES_PER_CHUNK = {"cpu": 1, "cuda": 8}
 
 
 @dataclass(eq=False)
@@ -67,7 +67,7 @@ class Vggt(nn.Module):
         query_points: Tensor | None = None,
         *,
         heads: Collection[str] | None = None,
-        frames_per_chunk: int = FRAMES_PER_CHUNK,
+        frames_per_chunk: int | None = None,
     ) -> VggtOutput:
         """Images [B, S, 3, H, W] or [S, 3, H, W]: RGB, floating in [0, 1] or uint8; H and W multiples of the patch.
 
@@ -89,7 +89,7 @@ class Vggt(nn.Module):
         query_points: Tensor | None = None,
         *,
         heads: Collection[str] | None = None,
-        frames_per_chunk: int = FRAMES_PER_CHUNK,
+        frames_per_chunk: int | None = None,
     ) -> VggtOutput:
         """The rest of `forward` from the patch tokens of images of `size` = (H, W)."""
         running = _known_heads(self.heads if heads is None else heads, self.heads)
@@ -100,6 +100,8 @@ class Vggt(nn.Module):
                 f"Images of {width}x{height} have patch tokens [B, S, {grid[0] * grid[1]}, C], got "
                 f"{list(patch_tokens.shape)}; pass what `embed` gave for images of this size."
             )
+        if frames_per_chunk is None:
+            frames_per_chunk = FRAMES_PER_CHUNK.get(patch_tokens.device.type, 1)
         if frames_per_chunk < 1:
             raise InputError(f"VGGT's dense heads need chunks of at least 1 frame, got {frames_per_chunk}.")
         if query_points is None or "track" not in running:
