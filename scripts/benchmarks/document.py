@@ -24,10 +24,13 @@ checkout.
 def document(results: Sequence[Result], missing: Sequence[str]) -> str:
     """The page. `missing`: names of cases that were never measured."""
     required = [r for r in results if r.required]
-    compared = [r for r in results if not r.required]
+    compared = [r for r in results if not r.required and any(score.floor is not None for score in r.scores)]
     parts = [HEAD, "## Conditions", conditions_words(results), "## What has to be reached", required_table(required)]
     if missing:
         parts.append("Not measured yet: " + ", ".join(f"`{name}`" for name in missing) + ".")
+    for result in results:
+        if result.problem and not result.required:
+            parts.append(f"{result.title}: {result.problem}.")
     if compared:
         words = "The same figures in other worlds, with the bounds of the first for comparison."
         parts += ["## Other worlds", words, compared_table(compared)]
