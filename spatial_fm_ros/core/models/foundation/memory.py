@@ -14,8 +14,9 @@ import torch
 _PAGE = resource.getpagesize()
 #: Between two looks at this process's memory, seconds: a layer of a large network takes longer.
 _LOOK_S = 0.005
-#: Of the free memory, what other programs and the pass's own scatter may take.
-RESERVE = 0.15
+#: Of the free memory, what other programs and the pass's own scatter may take: when a window's size is chosen, and
+#: when a window that is there already is judged again.
+RESERVE, LAST_RESERVE = 0.15, 0.05
 #: Least share of a pass's memory that is taken to grow with its views.
 LEAST_GROWTH = 0.6
 
@@ -160,7 +161,7 @@ class ViewBudget:
         # A measurement scatters: most of the larger pass is taken to grow with the views whatever the two say.
         return max(LEAST_GROWTH * whole, (self._peaks[many] - self._peaks[few]) / (many - few))
 
-    def limit(self, free_bytes: int, cap: int) -> int:
+    def limit(self, free_bytes: int, cap: int, reserve: float = RESERVE) -> int:
         """Most views of a pass within `free_bytes` less the reserve; at most `cap`, at least 0."""
         if self._failed_at is not None:
             cap = min(cap, self._failed_at - 1)
@@ -169,7 +170,7 @@ class ViewBudget:
             return cap
         many = max(self._peaks)
         fixed = self._peaks[many] - slope * many
-        return max(0, min(cap, int((free_bytes * (1.0 - RESERVE) - fixed) / slope)))
+        return max(0, min(cap, int((free_bytes * (1.0 - reserve) - fixed) / slope)))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

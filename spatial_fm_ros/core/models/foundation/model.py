@@ -22,6 +22,7 @@ from spatial_fm_ros.core.models.foundation.calibration import FocalMemory
 from spatial_fm_ros.core.models.foundation.features import FeatureCache, Features
 from spatial_fm_ros.core.models.foundation.images import Canvas, draw, grid_size
 from spatial_fm_ros.core.models.foundation.memory import (
+    LAST_RESERVE,
     ViewBudget,
     available_bytes,
     is_out_of_memory,
@@ -108,7 +109,7 @@ class FoundationModel(SpatialModel):
         if self.network is None:
             raise ModelError(f"The model '{self.name}' was used before load(); call load() once first.")
         count = len(window.keyframes)
-        fitting = min(count, max(1, self.budget.limit(available_bytes(self.device), count)))
+        fitting = min(count, max(1, self.budget.limit(available_bytes(self.device), count, LAST_RESERVE)))
         while True:
             chosen = _spread(count, fitting)
             keyframes = [window.keyframes[i] for i in chosen]
