@@ -11,7 +11,7 @@ from torch import Tensor
 from spatial_fm_ros.core.errors import InputError
 from spatial_fm_ros.core.models.nano.rays import RayEmbedding
 from spatial_fm_ros.core.models.vggt.config import VggtConfig
-from spatial_fm_ros.core.models.vggt.network import FRAMES_PER_CHUNK, Vggt, VggtOutput
+from spatial_fm_ros.core.models.vggt.network import Vggt, VggtOutput
 
 HEADS = ("camera", "depth", "point")
 #: The sizes that ship, in the terms of VggtConfig: 17.7 million parameters with all heads.
@@ -45,7 +45,7 @@ class Nano(Vggt):
         K: Tensor | None = None,
         *,
         heads: Collection[str] | None = None,
-        frames_per_chunk: int = FRAMES_PER_CHUNK,
+        frames_per_chunk: int | None = None,
     ) -> VggtOutput:
         """As Vggt.forward; K [B, S, 3, 3] or [S, 3, 3] (None, or not finite: unknown), pixel centres at integers."""
         images = self._checked(images)
@@ -59,7 +59,7 @@ class Nano(Vggt):
         K: Tensor | None = None,
         *,
         heads: Collection[str] | None = None,
-        frames_per_chunk: int = FRAMES_PER_CHUNK,
+        frames_per_chunk: int | None = None,
     ) -> VggtOutput:
         """The rest of `forward` from the patch tokens of images of `size` = (H, W)."""
         batch, frames = patch_tokens.shape[:2]
