@@ -108,6 +108,20 @@ def measure(name: str, out: Path, cores: int, short: bool, settings: list[str]) 
     return result
 
 
+def measure_cost(name: str, out: Path, cores: int, short: bool, settings: list[str]) -> Result:
+    """Time of all observers on windows of 8 keyframes at 640x480 with a 64-beam scan each."""
+    result = Result(name, "all observers of metres, windows of 8 keyframes, 64-beam scans", f"make bench-{name}")
+    figures = out / "figures.json"
+    figures.unlink(missing_ok=True)
+    command = module("metric_cost", figures, "--seconds", 6 if short else 20)
+    code = run_limited(command, cores, limited_environment(cores) | {"OMP_WAIT_POLICY": "PASSIVE"}, TIMEOUT_S)
+    if not figures.is_file():
+        result.problem = f"exit code {code}, see the output"
+        return result
+    result.scores = scores_from(json.loads(figures.read_text())["scores"])
+    return result
+
+
 def judged(group: Group, case: Case, outcomes: Sequence[Outcome]) -> list[Score]:
     """Figures of one case over its seeds: the median, and what 95 % of the seeds stay below."""
     name = case.title

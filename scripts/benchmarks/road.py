@@ -89,7 +89,8 @@ def _static_scans(sequence: Path) -> dict[int, Array]:
     """By stamp: LiDAR points [N, 3] in the camera frame that other scans saw at the same place."""
     source = SequenceFolder(sequence, SourceOptions())
     scans = {s.stamp_ns: s.points.astype(np.float64) for s in source if type(s).__name__ == "LidarScan"}
-    camera_from_lidar = np.array(json.loads((sequence / "sequence.json").read_text())["camera_from_lidar"]).reshape(4, 4)
+    described = json.loads((sequence / "sequence.json").read_text())
+    camera_from_lidar = np.array(described["camera_from_lidar"]).reshape(4, 4)
     poses: StampedPoses = read_tum(sequence / "lidar_poses.txt")
     at = {int(stamp): pose for stamp, pose in zip(poses.stamps_ns, poses.poses)}
     world = {stamp: _moved(at[stamp], points) for stamp, points in scans.items() if stamp in at}

@@ -58,7 +58,7 @@ class Pipeline:
         self._rectifier = Rectifier(config.intake.image_width)
         self._gate = KeyframeGate(config.intake)
         self._windows = WindowAssembler(config.window)
-        self._observers = create_observers(config, self.sensors)
+        self.observers = create_observers(config, self.sensors)
         self._world = self._new_world()
         self._next_id = 0
         self._spare: Keyframe | None = None
@@ -224,9 +224,9 @@ class Pipeline:
             self.stats = PipelineStats(resets=self.stats.resets + 1)
 
     def _new_world(self) -> World:
-        self._observers.reset()
+        self.observers.reset()
         lidar = LidarSurface(self.config.scale.lidar, self.sensors) if self.config.map.lidar else None
-        return World(self.config, self._observers, lidar)
+        return World(self.config, self.observers, lidar)
 
     def _keep(self, keyframe: Keyframe) -> None:
         self.stats.keyframes += 1
