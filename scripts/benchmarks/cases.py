@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import bridge, live, models, recorded, simulated, soak
+from benchmarks import bridge, live, metric, models, recorded, road, simulated, soak
 from benchmarks.results import Result
 from spatial_fm_ros.core.errors import InputError
 
@@ -19,12 +19,16 @@ CASES: dict[str, Measure] = {
     "bridge": bridge.measure,
     **dict.fromkeys(models.NETWORKS, models.measure),
     "vggt-gpu": models.measure_gpu,
+    **dict.fromkeys(metric.GROUPS, metric.measure),
+    "metric_cost": metric.measure_cost,
+    "metric_road": road.measure,
     "soak": soak.measure,
 }
 #: Names for several cases. `default` is what runs when none is named: all but the long soak.
 GROUPS: dict[str, tuple[str, ...]] = {
     "recorded": tuple(recorded.RECORDINGS),
     "simulated": tuple(simulated.DRIVES),
+    "metric": (*metric.GROUPS, "metric_cost", "metric_road"),
     "models": (*models.NETWORKS, "vggt-gpu"),
     "default": tuple(name for name in CASES if name != "soak"),
     "all": tuple(CASES),
