@@ -39,7 +39,7 @@ class Learner:
         self.network.to(self.device).train()
         self.average = [p.detach().clone() for p in self.network.parameters()]
         self.optimizer = _optimizer(self.network, settings)
-        self.generator = Generator(settings.seed, self.device, settings.textures, settings.texture_size)
+        self.generator = self._generator(settings.seed)
         self.step, self.skipped = 0, 0
         if self.device.type == "cuda":
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
@@ -95,7 +95,7 @@ class Learner:
     def check(self) -> dict[str, float]:
         """Measures of the running average on unseen scenes, half of them without known cameras."""
         settings = self.settings
-        generator = Generator(CHECK_SEED, self.device, settings.textures, settings.texture_size)
+        generator = self._generator(CHECK_SEED)
         size, views = settings.sizes[0][0], settings.check_views
         per_batch = max(1, min(settings.check_scenes, settings.views_per_step // views))
         parts = []
@@ -112,6 +112,10 @@ class Learner:
     def averaged_state(self) -> dict[str, Tensor]:
         """The running average under the names of the network's parameters."""
         return dict(zip((name for name, _ in self.network.named_parameters()), self.average, strict=True))
+
+    def _generator(self, seed: int) -> Generator:
+        settings = self.settings
+        return Generator(seed, self.device, settings.textures, settings.texture_size, compiled=settings.compile)
 
     def _precision(self) -> AbstractContextManager[None]:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bf16)

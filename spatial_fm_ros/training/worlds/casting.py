@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -16,16 +18,18 @@ PIECE = {"cpu": 1 << 18, "cuda": 1 << 26}
 #: Nearer than this, in units of the ray, nothing is seen.
 NEAREST = 1e-3
 SKY = -1
+Caster = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 #: Slot of the ground in Hits.slot: behind those of the bodies.
 GROUND = sum(SLOTS.values())
 
 
 @dataclass(frozen=True, eq=False)
 class World:
-    """Geometry of B scenes. The sky is where nothing is."""
+    """Geometry of B scenes. The sky is where nothing is. compiled: rays are cast by a kernel made for the purpose."""
 
     solids: Solids
     ground: Ground
+    compiled: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +46,14 @@ def cast(world: World, origins: Tensor, rays: Tensor, times: Tensor) -> Hits:
     nearest = torch.empty(batch, views, pixels, dtype=rays.dtype, device=rays.device)
     slot = torch.empty(batch, views, pixels, dtype=torch.int64, device=rays.device)
     at = world.solids.center[:, None] + times[..., None, None] * world.solids.velocity[:, None]
+    into = world.solids.rotation / world.solids.half[..., None, :]
+    bodies = _compiled() if world.compiled else _cast_bodies
     most = PIECE.get(rays.device.type, PIECE["cuda"])
     step = max(1, most // (batch * views * max(SLOTS.values())))
     for start in range(0, pixels, step):
         part = slice(start, min(start + step, pixels))
         own = origins[:, :, part] if origins.ndim == 4 else origins[:, :, None]
-        nearest[:, :, part], slot[:, :, part] = _cast_bodies(world.solids, at, own, rays[:, :, part])
+        nearest[:, :, part], slot[:, :, part] = bodies(into, world.solids.present, at, own, rays[:, :, part])
     every = (origins if origins.ndim == 4 else origins[:, :, None]).expand_as(rays)
     below = grounds.cast(world.ground, every.flatten(1, 2), rays.flatten(1, 2)).view_as(nearest)
     slot = torch.where(below < nearest, GROUND, slot)
@@ -55,9 +61,12 @@ def cast(world: World, origins: Tensor, rays: Tensor, times: Tensor) -> Hits:
     return Hits(nearest, torch.where(torch.isinf(nearest), SKY, slot))
 
 
-def _cast_bodies(solids: Solids, at: Tensor, origins: Tensor, rays: Tensor) -> tuple[Tensor, Tensor]:
-    """Nearest distance and its slot [B, V, p] of rays [B, V, p, 3]; `at` [B, V, K, 3] are the bodies' centres."""
-    into = solids.rotation / solids.half[..., None, :]  # world axes to stretched body axes: row vector @ into
+def _cast_bodies(into: Tensor, present: Tensor, at: Tensor, origins: Tensor, rays: Tensor) -> tuple[Tensor, Tensor]:
+    """Nearest distance and its slot [B, V, p] of rays [B, V, p, 3].
+
+    into [B, K, 3, 3]: (row vector) @ into goes from world axes to a body's stretched axes; present [B, K]; `at`
+    [B, V, K, 3], the bodies' centres.
+    """
     nearest = slot = None
     for kind, where in kind_slices(SLOTS).items():
         turn = into[:, where]
@@ -71,7 +80,7 @@ def _cast_bodies(solids: Solids, at: Tensor, origins: Tensor, rays: Tensor) -> t
             distance, hit = far, (near < 0) & (far > NEAREST)
         else:
             distance, hit = near, (near < far) & (near > NEAREST)
-        distance = torch.where(hit & solids.present[:, None, None, where], distance, torch.inf)
+        distance = torch.where(hit & present[:, None, None, where], distance, torch.inf)
         best, which = distance.min(dim=-1)
         which = which + where.start
         if nearest is None or slot is None:
@@ -81,6 +90,12 @@ def _cast_bodies(solids: Solids, at: Tensor, origins: Tensor, rays: Tensor) -> t
             nearest = torch.minimum(nearest, best)
     assert nearest is not None and slot is not None
     return nearest, slot
+
+
+@lru_cache(maxsize=1)
+def _compiled() -> Caster:
+    caster: Caster = torch.compile(_cast_bodies, dynamic=True)
+    return caster
 
 
 def _stretched(rays: Tensor, turn: Tensor) -> Axes:

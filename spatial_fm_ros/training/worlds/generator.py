@@ -46,7 +46,8 @@ class Batch:
 
 
 class Generator:
-    """Makes batches on a device. textures, texture_size: of the bank that a run of batches shares."""
+    """Makes batches on a device. textures, texture_size: of the bank that a run of batches shares; compiled: cast
+    rays by a kernel made for it, which takes a minute to make."""
 
     def __init__(
         self,
@@ -55,10 +56,11 @@ class Generator:
         textures: int = 96,
         texture_size: int = 256,
         sensor: Sensor | None = None,
+        compiled: bool = False,
     ) -> None:
         self.seed, self.device = seed, torch.device(device)
         self.textures, self.texture_size = textures, texture_size
-        self.sensor = sensor or Sensor()
+        self.sensor, self.compiled = sensor or Sensor(), compiled
         self._bank: tuple[int, Bank] | None = None
 
     def bank(self, number: int) -> Bank:
@@ -78,10 +80,10 @@ class Generator:
         layout, kind = draw_layout(draw, scenes)
         K = draw_intrinsics(draw, scenes, views, height, width)
         motion = draw_motion(draw, layout, kind, views)
-        world = dress(draw, layout, kind, self.textures, torch.zeros(scenes, device=self.device))
+        world = dress(draw, layout, kind, self.textures, torch.zeros(scenes, device=self.device), self.compiled)
         poses, step, overlap = choose_step(draw, world, motion, K, size)
         solids = replace(world.solids, velocity=layout.velocity * step[:, None, None])
-        world = cleared(World(solids, world.ground), poses, motion.when, step)
+        world = cleared(replace(world, solids=solids), poses, motion.when, step)
         light = draw_light(draw, layout, kind, self.textures)
 
         rays = view_rays(K, poses, pixel_grid(height, width, self.device))
@@ -106,4 +108,4 @@ def cleared(world: World, poses: Tensor, times: Tensor, step: Tensor) -> World:
     local = torch.einsum("bvki,bkij->bvkj", relative, solids.rotation).abs() - solids.half[:, None]
     near = local.amax(-1).amin(1) < (CLEARANCE_SHARE * step).clamp(min=CLEARANCE)[:, None]
     near[:, kind_slices(SLOTS)["room"]] = False
-    return World(replace(solids, present=solids.present & ~near), world.ground)
+    return replace(world, solids=replace(solids, present=solids.present & ~near))

@@ -28,7 +28,7 @@ def rotations(yaw: Tensor, tilt: Tensor) -> Tensor:
     return torch.stack(rows, -2)
 
 
-def dress(draw: Draw, layout: Layout, kind: Tensor, textures: int, step: Tensor) -> World:
+def dress(draw: Draw, layout: Layout, kind: Tensor, textures: int, step: Tensor, compiled: bool = False) -> World:
     """The layout with materials. Velocities, which the layout has in steps, become metres a view by step [B]."""
     batch, total = layout.present.shape
     size = layout.half.amax(-1)
@@ -66,7 +66,7 @@ def dress(draw: Draw, layout: Layout, kind: Tensor, textures: int, step: Tensor)
         tint=(0.2 * draw.normal(batch, 3)).exp(),
         gloss=torch.zeros(batch, device=draw.device),
     )
-    return World(solids, ground)
+    return World(solids, ground, compiled)
 
 
 def draw_light(draw: Draw, layout: Layout, kind: Tensor, textures: int) -> Light:

@@ -99,7 +99,7 @@ def _shadows(world: World, light: Light, points: Tensor, distance: Tensor, times
     scenes = torch.nonzero(light.shadows)[:, 0]
     if len(scenes) == 0:
         return blocked
-    part = World(world.solids.map(lambda x: x[scenes]), world.ground.only(scenes))
+    part = World(world.solids.map(lambda x: x[scenes]), world.ground.only(scenes), world.compiled)
     towards = light.position[scenes, None, None, 0] - points[scenes]
     start = points[scenes] + LIFT * distance[scenes, ..., None] * F.normalize(towards, dim=-1)
     reached = cast(part, start, towards, times[scenes]).distance

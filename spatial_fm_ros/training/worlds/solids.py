@@ -52,14 +52,9 @@ Axes = tuple[Tensor, Tensor, Tensor]
 Interval = tuple[Tensor, Tensor]
 
 
-def _nudged(x: Tensor) -> Tensor:
-    """Without zeros, which would make 0 / 0 of a ray within a face."""
-    return torch.where(x.abs() < TINY, torch.full_like(x, TINY), x)
-
-
 def _slab(origin: Tensor, direction: Tensor) -> Interval:
-    """Where one axis is within [-1, 1]."""
-    inverse = _nudged(direction).reciprocal()
+    """Where one axis is within [-1, 1]. A ray within a face would give 0 / 0, so none has exactly no direction."""
+    inverse = (direction + TINY).reciprocal()
     middle, reach = -origin * inverse, inverse.abs()
     return middle - reach, middle + reach
 
