@@ -30,7 +30,7 @@ class FastConv2d(nn.Module):
 
 
 class FastResidualConvUnit(nn.Module):
-    """ResidualConvUnit; its input may be overwritten when `spare` is set."""
+    """ResidualConvUnit with the sum in float32; its input may be overwritten when `spare` is set."""
 
     def __init__(self, plain: ResidualConvUnit) -> None:
         super().__init__()
@@ -38,8 +38,10 @@ class FastResidualConvUnit(nn.Module):
         self.conv1, self.conv2 = plain.conv1, plain.conv2
 
     def forward(self, x: Tensor, spare: bool = False) -> Tensor:
+        x = x.float()
         active = x.relu_() if spare and self.relu_skip else x.relu()
-        return self.conv2(self.conv1(active).relu_()).add_(active if self.relu_skip else x)  # type: ignore[no-any-return]
+        change: Tensor = self.conv2(self.conv1(active).relu_())
+        return change.float().add_(active if self.relu_skip else x)
 
 
 class FastFusionBlock(nn.Module):
@@ -55,8 +57,10 @@ class FastFusionBlock(nn.Module):
 
     def forward(self, top: Tensor, lateral: Tensor | None, size: tuple[int, int]) -> Tensor:
         if lateral is None:
-            return resized(self.out_conv(self.resConfUnit2(top)), size)
-        return resized(self.out_conv(self.resConfUnit2(self.resConfUnit1(lateral).add_(top), spare=True)), size)
+            low, refined = top.dtype, self.resConfUnit2(top)
+        else:
+            low, refined = lateral.dtype, self.resConfUnit2(self.resConfUnit1(lateral).add_(top), spare=True)
+        return resized(self.out_conv(refined).to(low), size)
 
 
 class FastPixelLayers(nn.Module):

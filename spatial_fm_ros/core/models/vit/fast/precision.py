@@ -10,9 +10,10 @@ from torch import Tensor
 
 #: Products of transformer blocks: nearly all of the weights and of the work.
 _BLOCKS = re.compile(r"(^|\.)(\w*blocks|trunk)\.\d+\.(attn\.(qkv|proj)|mlp\.(fc1|fc2|w12|w3))\.(weight|bias)$")
-#: Convolutions of dense heads, less those that write numbers of the result.
+#: Convolutions of dense heads, less those that write numbers of the result and the cheap ones that end a fusion: in
+#: bfloat16 these alone made a third of the error of depth.
 _DENSE = re.compile(
-    r"(^|\.)(head|depth_head|point_head)\.(projects\.\d|resize_layers\.\d|scratch\.(layer\d_rn|refinenet\d(_aux)?\..*|"
+    r"(^|\.)(head|depth_head|point_head)\.(projects\.\d|resize_layers\.\d|scratch\.(layer\d_rn|refinenet\d(_aux)?\.resConfUnit.*|"
     r"output_conv1|output_conv1_aux\.\d\.\d))\.(weight|bias)$"
 )
 #: VGGT's tracker has blocks of its own kind, and its loop is ill-conditioned.
