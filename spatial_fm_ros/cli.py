@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spatial_fm_ros.commands import evaluate, weights
+from spatial_fm_ros.commands import calibration, evaluate, weights
 from spatial_fm_ros.commands.console import DEBUG_VARIABLE, INTERRUPTED, NOTHING_MAPPED, in_sentences, out, warn
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(weights.app, name="weights")
+app.command("check-calibration")(calibration.check_calibration)
 
 
 def _print_version(wanted: bool) -> None:

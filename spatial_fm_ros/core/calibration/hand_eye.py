@@ -31,15 +31,15 @@ MIN_CORRELATION = 0.5
 ROTATION_PRIOR, BIAS_PRIOR = np.radians(5.0), 0.05
 #: An axis whose angle is not known better than this was not seen: all turns were about it, or there were too few.
 SEEN_SIGMA = np.radians(1.0)
-#: No sigma is stated below these: exposure and shutter are not modelled.
-LEAST_OFFSET_S, LEAST_ANGLE = 0.001, np.radians(0.05)
+#: No sigma is stated below these: neither shutter nor how tracks err alike is modelled.
+LEAST_OFFSET_S, LEAST_ANGLE = 0.001, np.radians(0.15)
 #: How far the ratio of the turns may be from one (a wrong focal length, a gyro's scale).
 RATIO_PRIOR = 0.05
 #: Every turn errs by this beside what its tracks say, rad.
 LEAST_TURN_SIGMA = np.radians(0.005)
 #: Visual rates err by the scene, and by what a bump moves the camera, so alike for seconds that no statistics of the
 #: residuals shows it: rad/s, where rates change and where they are steady; found on simulated drives.
-SLOW_RATE, STEADY_RATE = np.radians(0.05), np.radians(0.01)
+SLOW_RATE, STEADY_RATE = np.radians(0.05), np.radians(0.015)
 #: One part of the turns over which their errors may resemble each other otherwise.
 LAGS = 8
 ITERATIONS, STEP_S = 10, 0.002

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import poselib
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from spatial_fm_ros.core.calibration.small_motion import small_turn
 from spatial_fm_ros.core.errors import InputError
 from spatial_fm_ros.core.geometry.rectify import Rectifier
-from spatial_fm_ros.core.geometry.robust import MAD_TO_SIGMA
 from spatial_fm_ros.core.types import Array, Camera, Frame, Image
 
 #: Long side of the images that are tracked.
@@ -22,9 +21,10 @@ TRACK_SIDE = 400
 MIN_STEP_S, MAX_STEP_S = 0.045, 0.7
 MAX_CORNERS, MIN_TRACKS = 250, 25
 FLOW_WINDOW_PX, FLOW_LEVELS, MAX_ROUND_TRIP_PX = 15, 4, 0.5
-MAX_EPIPOLAR_PX = 1.0
 #: Tracks are not better than this.
 LEAST_NOISE_PX = 0.05
+#: Where fewer of the tracks agree with one motion, it is not the camera's.
+MIN_SHARE = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +68,8 @@ class Turns:
 
 
 class VisualTurns:
-    """Give it calibrated frames in order of time: corners are tracked from each to the next (Lucas-Kanade), and the
-    relative pose that explains them (five points, RANSAC, refined) has the rotation."""
+    """Give it calibrated frames in order of time: corners are tracked from each to the next (Lucas-Kanade), and
+    `small_turn` has the rotation that explains them."""
 
     def __init__(self) -> None:
         self._rectifier = Rectifier(TRACK_SIDE)
@@ -122,47 +122,6 @@ def _turn(before: Image, after: Image, camera: Camera) -> tuple[Array, Array] | 
     good &= np.linalg.norm((back - corners)[:, 0], axis=1) < MAX_ROUND_TRIP_PX
     if good.sum() < MIN_TRACKS:
         return None
-    K = camera.K
-    pinhole = {"model": "PINHOLE", "width": camera.width, "height": camera.height,
-               "params": [K[0, 0], K[1, 1], K[0, 2], K[1, 2]]}  # fmt: skip
-    pose, info = poselib.estimate_relative_pose(
-        corners[good, 0].astype(np.float64), found[good, 0].astype(np.float64), pinhole, pinhole,
-        {"max_epipolar_error": MAX_EPIPOLAR_PX, "max_iterations": 200, "min_iterations": 20, "seed": 0},
-        {"loss_type": "CAUCHY", "loss_scale": 0.25 * MAX_EPIPOLAR_PX, "max_iterations": 25},
-    )  # fmt: skip
-    if info["num_inliers"] < MIN_TRACKS:
-        return None
-    inlier = np.asarray(info["inliers"], dtype=bool)
-    inverse = np.linalg.inv(K).T
-    first, second = (np.column_stack([xy[good, 0], np.ones(good.sum())])[inlier] @ inverse for xy in (corners, found))
-    covariance = _covariance(first, second, np.asarray(pose.R), np.asarray(pose.t), LEAST_NOISE_PX / K[0, 0])
-    vector: Array = Rotation.from_matrix(pose.R).inv().as_rotvec()
-    return vector, covariance
-
-
-def _covariance(a: Array, b: Array, R: Array, t: Array, least: float) -> Array:
-    """Covariance [3, 3] of first_from_second of b_from_a = (R, t), from the tracks as rays [n, 3] with z = 1.
-
-    Information of the epipolar distances about rotation and direction of travel together: where a flat or distant
-    scene lets one stand in for the other, the rotation is as uncertain as that. Derivatives are numerical.
-    """
-    t = t / max(float(np.linalg.norm(t)), 1e-12)
-    across = np.linalg.svd(t[None])[2][1:]
-    here = _distances(a, b, R, t)
-    step = 1e-5
-    moved = [_distances(a, b, R @ Rotation.from_rotvec(step * axis).as_matrix(), t) for axis in np.eye(3)]
-    moved += [_distances(a, b, R, t + step * axis) for axis in across]
-    J = (np.stack(moved, axis=1) - here[:, None]) / step
-    noise = max(MAD_TO_SIGMA * float(np.median(np.abs(here))), least)
-    information = J.T @ J / noise**2 + np.diag([1e-6, 1e-6, 1e-6, 1.0, 1.0])
-    # R is second_from_first and is turned on its right: in the axes of the first, with the sign of its inverse.
-    return np.asarray(np.linalg.inv(information)[:3, :3])
-
-
-def _distances(a: Array, b: Array, R: Array, t: Array) -> Array:
-    """Signed Sampson distances [n] of rays a, b [n, 3] to the relative pose."""
-    skew = np.array([[0.0, -t[2], t[1]], [t[2], 0.0, -t[0]], [-t[1], t[0], 0.0]])
-    E = skew @ R
-    line_b, line_a = a @ E.T, b @ E
-    size = np.sqrt((line_b[:, :2] ** 2).sum(axis=1) + (line_a[:, :2] ** 2).sum(axis=1))
-    return np.asarray((b * line_b).sum(axis=1) / np.maximum(size, 1e-12))
+    rays = [np.column_stack([xy[good, 0], np.ones(good.sum())]) @ np.linalg.inv(camera.K).T for xy in (corners, found)]
+    vector, covariance, share = small_turn(rays[0], rays[1], 1.0 / camera.K[0, 0], LEAST_NOISE_PX)
+    return (vector, covariance) if share >= MIN_SHARE else None
