@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from spatial_fm_ros.core.errors import ModelError
-from spatial_fm_ros.core.models.nano import Nano, build
+from spatial_fm_ros.core.models.nano import SETTINGS, Nano, build
 from spatial_fm_ros.core.models.vggt.camera_head import ITERATIONS
 from spatial_fm_ros.core.models.vggt.network import VggtOutput
 from spatial_fm_ros.core.models.vit.block import Block, LayerScale
 from spatial_fm_ros.training.losses import Losses, losses
 from spatial_fm_ros.training.measures import measures, summary
-from spatial_fm_ros.training.settings import Settings
+from spatial_fm_ros.training.settings import Settings, Size
 from spatial_fm_ros.training.targets import targets
 from spatial_fm_ros.training.worlds.generator import Batch, Generator
 from spatial_fm_ros.training.worlds.random import Draw, mixed
@@ -79,8 +80,8 @@ class Learner:
         settings = self.settings
         if settings.repeat:
             number %= settings.repeat
-        views, size = shape_of_step(settings, number)
-        return self.generator.batch(number, max(1, settings.views_per_step // views), views, size)
+        shape = shape_of_step(settings, number)
+        return self.generator.batch(number, shape.scenes, shape.views, shape.size)
 
     def look(self, batch: Batch, seed: int | None) -> VggtOutput:
         """The network's output; cameras are told for a share of scenes drawn with `seed`, or for all without one."""
@@ -162,14 +163,34 @@ def learning_rate(step: int, settings: Settings) -> float:
     return settings.lr * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def shape_of_step(settings: Settings, number: int) -> tuple[int, tuple[int, int]]:
-    """Views of a scene and image size of a batch."""
+@dataclass(frozen=True)
+class Shape:
+    """Of a batch; size = (height, width)."""
+
+    scenes: int
+    views: int
+    size: Size
+
+
+def shape_of_step(settings: Settings, number: int) -> Shape:
+    """Scenes, views and image size of batch `number`, by the seed and how far the run is."""
     draw = Draw(mixed(settings.seed, 4, number), "cpu")
-    grown = 1.0 if settings.views_grow <= 0 else min(1.0, number / (settings.views_grow * settings.steps))
+    progress = number / settings.steps
+    grown = 1.0 if settings.views_grow <= 0 else min(1.0, progress / settings.views_grow)
     most = round(settings.fewest_views + (settings.most_views - settings.fewest_views) * grown)
     views = settings.fewest_views + int(draw.index(most - settings.fewest_views + 1, 1))
     size = settings.sizes[int(draw.weighted([share for _, share in settings.sizes], 1))][0]
-    return views, size
+    images = settings.views_per_step
+    if progress < settings.coarse:
+        full, size = size, halved(size, int(settings.network.get("patch_size", SETTINGS["patch_size"])))
+        images = images * full[0] * full[1] // (size[0] * size[1])
+    return Shape(max(1, images // views), views, size)
+
+
+def halved(size: Size, patch: int) -> Size:
+    """About half of a size, in whole patches."""
+    height, width = (max(patch, patch * round(side / 2 / patch)) for side in size)
+    return height, width
 
 
 def _optimizer(network: nn.Module, settings: Settings) -> torch.optim.AdamW:

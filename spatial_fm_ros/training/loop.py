@@ -12,7 +12,7 @@ import torch
 
 from spatial_fm_ros.core.errors import InputError, OutputError
 from spatial_fm_ros.training import state
-from spatial_fm_ros.training.learner import Learner
+from spatial_fm_ros.training.learner import Learner, shape_of_step
 from spatial_fm_ros.training.log import NAME, Log
 from spatial_fm_ros.training.settings import Settings
 
@@ -67,18 +67,20 @@ def train(learner: Learner, run: Path, minutes: float, packed: Path | None = Non
     began = saved = time.monotonic()
     deadline = began + 60 * minutes - (TO_SAVE_S if 60 * minutes > 4 * TO_SAVE_S else 0)
     log.write("start", step=learner.step, hardware=hardware(learner.device), torch=torch.__version__)
-    told, told_step, views_seen = began, learner.step, 0
+    told, told_views, views_seen = began, 0, 0
     longest = 0.0
     while learner.step < settings.steps:
         step_began = time.monotonic()
         if step_began + longest > deadline:
             break
+        shape = shape_of_step(settings, learner.step)
         losses, norm = learner.learn()
-        views_seen += settings.views_per_step
+        views_seen += shape.scenes * shape.views
+        told_views += shape.scenes * shape.views
         if learner.step % settings.log_every == 0 or learner.step == settings.steps:
             numbers = {name: round(value, 5) for name, value in losses.numbers().items()}
             now = time.monotonic()
-            speed = (learner.step - told_step) * settings.views_per_step / (now - told)
+            speed = told_views / (now - told)
             rate = learner.optimizer.param_groups[0]["lr"]
             log.write(
                 "step",
@@ -89,12 +91,12 @@ def train(learner: Learner, run: Path, minutes: float, packed: Path | None = Non
                 views_per_s=round(speed, 1),
             )
             print(f"step {learner.step}: {numbers}, {speed:.1f} views/s", flush=True)
-            told, told_step = now, learner.step
+            told, told_views = now, 0
         if learner.step % settings.check_every == 0:
             found = {name: round(value, 4) for name, value in learner.check().items()}
             log.write("check", step=learner.step, **found)
             print(f"step {learner.step}: {found}", flush=True)
-            told, told_step = time.monotonic(), learner.step
+            told, told_views = time.monotonic(), 0
         if time.monotonic() - saved > SAVE_EVERY_S:
             state.save(learner, run)
             saved = time.monotonic()

@@ -32,7 +32,7 @@ class Plan:
 
 def measure(settings: Settings, device: str) -> Plan:
     """Learns a few steps of a throw-away network with the settings' largest number of views."""
-    learner = Learner(replace(settings, views_grow=0.0, fewest_views=settings.most_views), device)
+    learner = Learner(replace(settings, coarse=0.0, views_grow=0.0, fewest_views=settings.most_views), device)
     for _ in range(WARM):
         learner.learn()
     if learner.device.type == "cuda":

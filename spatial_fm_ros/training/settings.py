@@ -16,7 +16,8 @@ Size = tuple[int, int]
 @dataclass(frozen=True)
 class Settings:
     """Of one run. Sizes are (height, width) with their shares; `views_per_step` images make a step, in scenes of
-    `fewest_views` to `most_views`, the upper bound growing over the first `views_grow` share of the run.
+    `fewest_views` to `most_views`, the upper bound growing over the first `views_grow` share of the run. The first
+    `coarse` share of the run sees images of half the size, and so many more of them that the pixels stay as many.
 
     network: fields of VggtConfig that differ from nano's. repeat: so many batches again and again; 0 = always new ones.
     known_rays: share of scenes whose cameras are told. Learning rate: warm-up, then a cosine down to `last_lr` of it.
@@ -35,6 +36,7 @@ class Settings:
     fewest_views: int = 2
     most_views: int = 12
     views_grow: float = 0.3
+    coarse: float = 0.4
     known_rays: float = 0.7
     textures: int = 96
     texture_size: int = 256
@@ -114,6 +116,7 @@ PRESETS: dict[str, Settings] = {
         sizes=(((84, 112), 1.0),),
         views_per_step=12,
         most_views=4,
+        coarse=0.0,
         textures=48,
         texture_size=128,
         warmup=100,
@@ -124,7 +127,7 @@ PRESETS: dict[str, Settings] = {
         bf16=False,
     ),
     "smoke": Settings(
-        steps=150,
+        steps=100,
         network={
             "embed_dim": 64,
             "dino_depth": 1,
@@ -140,6 +143,7 @@ PRESETS: dict[str, Settings] = {
         views_per_step=3,
         fewest_views=3,
         most_views=3,
+        coarse=0.0,
         textures=16,
         texture_size=64,
         repeat=1,

@@ -96,7 +96,8 @@ def test_a_run_logs_checks_and_keeps_its_newest_states(finished):
     assert list(steps) == [2, 4, 6] and np.isfinite(totals).all()
     assert list(log.series(lines, "check", "check_rotation")[0]) == [5]
     assert lines[0]["event"] == "start" and lines[-1]["event"] == "stop" and lines[-1]["done"]
-    assert lines[-1]["views"] == 6 * quick.settings.views_per_step
+    shapes = [shape_of_step(quick.settings, step) for step in range(6)]
+    assert lines[-1]["views"] == sum(shape.scenes * shape.views for shape in shapes)
     assert [folder.name for folder in state.states(run)] == ["state-00000006"]
 
 
@@ -287,12 +288,17 @@ def test_the_schedule_warms_up_and_comes_down():
     assert rates[-1] == pytest.approx(settings.lr * settings.last_lr)
 
 
-def test_views_grow_and_a_step_keeps_its_number_of_images():
+def test_views_and_sizes_grow_and_a_step_keeps_its_number_of_pixels():
     settings = replace(PRESETS["nano"], steps=1000)
     shapes = [shape_of_step(settings, number) for number in range(0, 1000, 5)]
-    views = np.array([v for v, _ in shapes])
+    views = np.array([shape.views for shape in shapes])
     assert views[:10].max() <= 4 and views.min() == settings.fewest_views and views.max() == settings.most_views
-    assert {size for _, size in shapes} == {size for size, _ in settings.sizes}
+    coarse, fine = shapes[:80], shapes[80:]
+    assert {shape.size for shape in fine} == {size for size, _ in settings.sizes}
+    assert all(side % 14 == 0 for shape in coarse for side in shape.size) and (84, 112) in {s.size for s in coarse}
+    pixels = np.array([shape.scenes * shape.views * shape.size[0] * shape.size[1] for shape in shapes])
+    largest = settings.views_per_step * 224 * 168
+    assert (pixels <= largest).all() and (pixels > 0.6 * largest).all()
     assert shape_of_step(settings, 77) == shape_of_step(settings, 77)
 
 

@@ -163,8 +163,9 @@ def field(draw: Draw, batch: int) -> Layout:
     b.put(balls, torch.cat([place, z[..., None]], -1), size, draw.chance(0.6, batch, 8))
 
     base = draw.uniform(0.4, 2.2, batch)
-    low = torch.stack([-0.5 * extent, -0.5 * extent, base], -1)
-    high = torch.stack([0.5 * extent, 0.5 * extent, base + 1.0], -1)
+    reach = (0.3 * extent).clamp(max=9.0)  # near the bodies
+    low = torch.stack([-reach, -reach, base], -1)
+    high = torch.stack([reach, reach, base + 1.0], -1)
     target = torch.cat([draw.normal(batch, 2), base[:, None]], -1)
     return Layout(
         b.center,

@@ -16,7 +16,7 @@ ROWS, COLUMNS = 12, 16
 #: Depths that agree so far are of the same surface.
 SAME = 0.12
 #: Shares of overlap that are asked for, drawn for every scene.
-LEAST, MOST = 0.3, 0.9
+LEAST, MOST = 0.3, 0.95
 
 
 def choose_step(

@@ -132,7 +132,7 @@ def draw_motion(draw: Draw, layout: Layout, kind: Tensor, views: int) -> Motion:
         curvature=0.12 * draw.normal(batch) / layout.step,
         look=look,
         look_rate=0.4 * draw.normal(batch) / layout.step,
-        pitch=torch.where(path == 1, -0.05 + 0.08 * draw.normal(batch), -0.12 + 0.2 * draw.normal(batch)),
+        pitch=torch.where(path == 1, -0.05 + 0.08 * draw.normal(batch), -0.18 + 0.2 * draw.normal(batch)),
         roll=torch.where(path == 1, 0.01, 0.07) * draw.normal(batch),
         climb=torch.where(path == 1, 0.0, 0.1) * draw.normal(batch),
         radius=layout.orbit.clamp(min=0.4),
