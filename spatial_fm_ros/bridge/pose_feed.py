@@ -154,12 +154,13 @@ class PoseFeed:
         self.newest_ns = self._pipeline.sensors.poses.latest_ns or -1
 
     def _add(self, sample: PoseSample) -> None:
-        self.newest_ns = max(self.newest_ns, sample.stamp_ns)
         if "camera" not in self._known:
             self._held.append(sample)
             self._resolve()
-            return
-        self._give(sample)
+        else:
+            self._give(sample)
+        # Last, for who sees it takes the pose to be there.
+        self.newest_ns = max(self.newest_ns, sample.stamp_ns)
 
     def _give(self, sample: PoseSample) -> None:
         try:

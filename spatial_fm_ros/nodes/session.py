@@ -26,7 +26,7 @@ from spatial_fm_ros.nodes.worker import Worker
 #: Poses come after the image they bracket; a window waits this long for those of its newest keyframe, seconds.
 #: A LiDAR's pose stands in the middle of its sweep and comes after its end.
 POSE_PATIENCE_S = 0.3
-LIDAR_PATIENCE_S = 0.5
+LIDAR_PATIENCE_S = 1.0
 
 
 class Session:

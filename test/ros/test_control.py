@@ -125,9 +125,8 @@ def test_a_frame_that_has_a_parent_keeps_it(ros, reconstruct, simulator, kit):
 
 def test_tf_can_be_switched_off_and_nothing_relative_passes_for_metres(ros, reconstruct, simulator, kit):
     ears = kit.Ears(ros)
-    node = reconstruct(
-        {"ros.odometry_topic": "", "ros.pose_source": "none", "ros.publish_tf": False, "ros.require_metric": True}
-    )
+    no_metres = {"ros.odometry_topic": "", "ros.pose_source": "none", "ros.points_topic": "", "ros.imu_topic": ""}
+    node = reconstruct(no_metres | {"ros.publish_tf": False, "ros.require_metric": True})
     robot = up(ros, kit, node, simulator, odometry=False)
     robot.play(0.0, 5.0, speed=3.0)
     kit.settle(node)

@@ -22,10 +22,20 @@ from spatial_fm_ros.simulation.simulator import Simulator  # noqa: E402
 @pytest.fixture(scope="module")
 def robot_run(simulator, tmp_path_factory):
     """The drive of the other tests with a LiDAR fast enough for odometry. Gives simulator and truth folder."""
-    scenario = replace(simulator.scenario, lidar_hz=10.0, lidar_model=LidarModel(rings=16, columns=360))
+    scenario = replace(simulator.scenario, lidar_hz=10.0, lidar_model=LidarModel(rings=16, columns=180))
     folder = tmp_path_factory.mktemp("truth")
     save_scenario(scenario, folder / "scenario.json")
     return Simulator(scenario), folder
+
+
+#: Metres come from the poses alone here: the other observers would hide that none come. A busy machine registers
+#: every third scan only.
+POSES_ONLY = {
+    "scale.ignore": "lidar_depth, lidar_registration, imu",
+    "ros.imu_topic": "",
+    "ros.missing_after_s": 60.0,
+    "intake.pose_max_gap_s": 1.5,
+}
 
 
 class Quiet:
@@ -37,7 +47,7 @@ class Quiet:
 
 def begin(ros, kit, robot_run, parameters, odometry=False, static_tf=True):
     sim, folder = robot_run
-    node = kit.start(ros, folder, {"ros.missing_after_s": 60.0} | parameters)
+    node = kit.start(ros, folder, POSES_ONLY | parameters)
     robot = kit.Robot(ros, sim, odometry=odometry, static_tf=static_tf)
     if not odometry:
         robot.tf = Quiet()
@@ -56,15 +66,23 @@ def scale_error(node, sim):
     return apart[0] / apart[1] - 1
 
 
+def becomes_metric(ears, kit):
+    try:
+        kit.wait_for(lambda: ears.status.scale_state == ReconstructionStatus.METRIC, what="metres")
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {ears.status.scale_reason} {list(ears.status.scale_rejected)}") from error
+    assert list(ears.status.scale_observers) == ["poses"]
+
+
 @pytest.mark.parametrize("source", ["odometry", "tf"])
 def test_poses_of_others(ros, kit, robot_run, source):
     """The edge goes to the odometry frame, and its correction stays small."""
     ears = kit.Ears(ros, outputs=(), with_map=False)
     parameters = {"ros.pose_source": source, "ros.points_topic": ""}
     node, robot = begin(ros, kit, robot_run, parameters, odometry=True)
-    robot.play(0.0, 6.0, speed=4.0)
+    robot.play(0.0, 6.0, speed=2.0)
     kit.settle(node)
-    assert ears.status.scale_state == ReconstructionStatus.METRIC, ears.status.scale_reason
+    becomes_metric(ears, kit)
     assert abs(scale_error(node, robot.simulator)) < 0.05
     kit.wait_for(ears.edges, what="TF")
     assert {edge.child_frame_id for edge in ears.edges()} == {"odom"}
@@ -75,7 +93,7 @@ def test_no_poses_at_all(ros, kit, robot_run):
     ears = kit.Ears(ros, outputs=("odometry",), with_map=False)
     parameters = {"ros.pose_source": "none", "ros.odometry_topic": "", "ros.points_topic": ""}
     node, robot = begin(ros, kit, robot_run, parameters)
-    robot.play(0.0, 5.0, speed=4.0)
+    robot.play(0.0, 5.0, speed=3.0)
     kit.settle(node)
     assert ears.status.scale_state == ReconstructionStatus.RELATIVE
     assert {edge.child_frame_id for edge in ears.edges()} == {"base_link"}
@@ -87,11 +105,12 @@ def test_poses_of_the_lidar(ros, kit, robot_run):
     sim, _ = robot_run
     ears = kit.Ears(ros, outputs=("odometry",), with_map=False)
     node, robot = begin(ros, kit, robot_run, {"ros.pose_source": "lidar", "ros.odometry_topic": ""})
-    robot.play(0.0, 7.0, speed=3.0)
+    robot.play(0.0, 5.0, speed=1.2)
+    kit.settle(node)
+    becomes_metric(ears, kit)
+    robot.play(5.0, 7.0, speed=1.2)
     kit.settle(node)
     session = node.session
-    assert ears.status.scale_state == ReconstructionStatus.METRIC, ears.status.scale_reason
-    assert "poses" in ears.status.scale_observers
     assert abs(scale_error(node, sim)) < 0.05
     assert session.poses.body_frame == "base_link" and not session.poses.problem
     assert not session.poses.lidar.restarts and not session.pipeline.pose_jumps
@@ -104,7 +123,9 @@ def test_poses_of_the_lidar(ros, kit, robot_run):
     # One edge, to the root of the camera's tree; more often than there are keyframes, and right there too.
     assert {edge.child_frame_id for edge in ears.edges()} == {"base_link"}
     assert len(ears.edges()) > len(ears["odometry"])
-    for edge in ears.edges()[-10:]:
+    metric = [edge for edge in ears.edges() if stamp_ns(edge.header) > sim.scenario.start_ns + 5_200_000_000]
+    assert metric
+    for edge in metric:
         truth = np.linalg.inv(first) @ sim.truth.world_from_body(stamp_ns(edge.header))
         assert np.linalg.norm((decode_transform(edge) - truth)[:3, 3]) < 0.15
 
@@ -119,9 +140,9 @@ def test_a_camera_and_a_lidar_without_a_base(ros, kit, robot_run):
     edge = encode_transform(camera_from_lidar, 0, "camera_optical_frame", "lidar")
     robot.static.publish(TFMessage(transforms=[edge]))
     kit.wait_for(lambda: node._tree.parent("lidar"), what="the extrinsic")
-    robot.play(0.0, 6.0, speed=3.0)
+    robot.play(0.0, 6.0, speed=1.2)
     kit.settle(node)
-    assert ears.status.scale_state == ReconstructionStatus.METRIC, ears.status.scale_reason
+    becomes_metric(ears, kit)
     assert node.session.poses.body_frame == "camera_optical_frame"
     assert {edge.child_frame_id for edge in ears.edges()} == {"camera_optical_frame"}
     path = np.concatenate([t.world_from_camera for t in node.session.pipeline.trajectories()])[:, :3, 3]
@@ -139,9 +160,9 @@ def test_a_lidar_that_tf_does_not_know_is_named(ros, kit, robot_run):
     kit.wait_for(lambda: words in ears.finding("poses").message, what="the reason")
     assert node.session.pipeline.scale.state.value != "metric"
     robot.publish_static_tf()
-    robot.play(2.0, 8.0, speed=3.0)
+    robot.play(2.0, 7.0, speed=1.2)
     kit.settle(node)
-    assert ears.status.scale_state == ReconstructionStatus.METRIC, ears.status.scale_reason
+    becomes_metric(ears, kit)
     kit.wait_for(lambda: "no transform" not in ears.finding("poses").message, what="the all-clear")
 
 
@@ -168,13 +189,13 @@ def test_scans_that_are_none_are_counted_and_the_rest_is_used(ros, kit, robot_ru
         send(sample, shift_ns, change)
 
     robot.send = spoiled
-    robot.play(0.0, 8.0, speed=3.0)
+    robot.play(0.0, 7.0, speed=1.2)
     kit.settle(node)
     reasons = " ".join(node.health.bad)
     for words in ("it is empty", "millimetres", "not newer than the one before"):
         assert words in reasons, reasons
     assert all(name.startswith("points: ") for name in node.health.bad), reasons
-    assert ears.status.scale_state == ReconstructionStatus.METRIC, ears.status.scale_reason
+    becomes_metric(ears, kit)
     assert abs(scale_error(node, sim)) < 0.05
 
 
