@@ -31,11 +31,12 @@ class View:
 
 
 class LocalMap:
-    """Bounded memory by keyframe id; all its poses share one gauge."""
+    """Bounded memory by keyframe id; all its poses share one gauge: odometry's where `in_odometry`."""
 
     def __init__(self, config: GeometricConfig, tasks: Tasks | None = None) -> None:
         self.config = config
         self.tasks = tasks or Tasks()
+        self.in_odometry = False
         self.views: dict[int, View] = {}
         self.pairs: dict[tuple[int, int], PairGeometry] = {}
         self.wide: set[tuple[int, int]] = set()  # pairs the wide-baseline matcher has tried
@@ -105,6 +106,7 @@ class LocalMap:
 
     def forget_poses(self) -> None:
         """The running gauge is lost: keep features and matches, drop every pose."""
+        self.in_odometry = False
         for view in self.views.values():
             view.camera_from_world = view.swept = None
 

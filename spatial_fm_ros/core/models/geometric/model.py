@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -15,26 +15,18 @@ from spatial_fm_ros.core.models.base import SpatialModel, Supports
 from spatial_fm_ros.core.models.device import pick_device
 from spatial_fm_ros.core.models.geometric.calibration import FocalEstimate
 from spatial_fm_ros.core.models.geometric.features import Extractor, create_extractor
+from spatial_fm_ros.core.models.geometric.guided import Guided, GuidedSolver
 from spatial_fm_ros.core.models.geometric.local_map import LocalMap, View
 from spatial_fm_ros.core.models.geometric.output import blank, structured, without_structure
 from spatial_fm_ros.core.models.geometric.parallel import Tasks
+from spatial_fm_ros.core.models.geometric.problem import Problem, believable, inside
 from spatial_fm_ros.core.models.geometric.relocalisation import relocalise
-from spatial_fm_ros.core.models.geometric.structure import Pairs, Structure, StructureSolver
+from spatial_fm_ros.core.models.geometric.structure import Structure, StructureSolver
 from spatial_fm_ros.core.models.geometric.wide_baseline import WideMatcher
 from spatial_fm_ros.core.types import Array, Prediction, Window, WindowState
 
 MIN_FEATURES = 50  # fewer in most images of a window is a window without texture
-MIN_POINTS = 30  # a structure with fewer points is not believed
 CARRIED_SHARE = 0.7  # of a window that memory must carry; below it a fresh start is tried
-
-
-@dataclass(frozen=True, eq=False)
-class Problem:
-    """Views to solve together: remembered ones, then from `first` on the window's; pairs by place in `views`."""
-
-    views: Sequence[View]
-    first: int
-    pairs: Pairs
 
 
 class GeometricModel(SpatialModel):
@@ -42,11 +34,12 @@ class GeometricModel(SpatialModel):
 
     Poses of recent keyframes are remembered: a window continues from the keyframes it shares with the
     one before, so that long tracks hold its scale and direction. The focal length is estimated, and
-    refined over windows, where keyframes bring no camera.
+    refined over windows, where keyframes bring no camera. Odometry takes the place of the images' own
+    cameras in windows where it explains clearly more of what is seen (`pose_priors`).
     """
 
     name = "geometric"
-    supports = Supports(min_views=2, max_views=64, intrinsics=True)
+    supports = Supports(min_views=2, max_views=64, intrinsics=True, poses=True)
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
@@ -64,6 +57,7 @@ class GeometricModel(SpatialModel):
         self.extractor = create_extractor(geometric.features, geometric.max_features, self.device)
         self.matcher = WideMatcher(self.device) if geometric.features == "xfeat" else None
         self.solver = StructureSolver(geometric, threads)
+        self.guided = GuidedSolver(geometric, threads, self.map.tasks)
 
     def reset(self) -> None:
         self.map = LocalMap(self.config.geometric, self.map.tasks)
@@ -78,9 +72,13 @@ class GeometricModel(SpatialModel):
             self.map.prune(window)
             note = "too few features: dark, blank or blurred images"
             return blank(views, K, WindowState.NO_TEXTURE, note, self.config.geometric)
-        support = self.map.support(window)
+        support, kept = self.map.support(window), self.map.in_odometry
         problem = Problem(support + views, len(support), self.map.match(support + views, len(support), self.focal.K))
         problem, structure = self._solve(problem)
+        guided = self.guided.solve(support, views, problem, structure, kept)
+        if guided is not None:
+            problem, structure = guided.problem, guided.structure
+            self._enter_odometry(guided)
         if structure is not None and self.focal.uncertain(problem.views):
             self.focal.update(problem.views, structure)
             # One window sees its focal length poorly: the mean of all windows is better, with poses to suit.
@@ -99,7 +97,20 @@ class GeometricModel(SpatialModel):
                 self.map.tasks,
             )
         self.map.prune(window)
+        if guided is not None:
+            note = "; ".join(part for part in (guided.note, prediction.note) if part)
+            prediction = replace(prediction, note=note, figures={**prediction.figures, **guided.figures})
         return prediction
+
+    def _enter_odometry(self, guided: Guided) -> None:
+        """The running gauge becomes odometry's; depth swept from other poses than it gives is forgotten."""
+        if not self.map.in_odometry:
+            self.map.forget_poses()
+            self.map.in_odometry = True
+        if guided.structure is not None:
+            for view, pose in zip(guided.problem.views, guided.structure.camera_from_world, strict=True):
+                if view.camera_from_world is None or not np.allclose(view.camera_from_world, pose, atol=1e-9):
+                    view.swept = None
 
     def _solve(self, problem: Problem) -> tuple[Problem, Structure | None]:
         """Continues the running gauge, with older keyframes where views are lost; else starts afresh."""
@@ -114,7 +125,7 @@ class GeometricModel(SpatialModel):
             fresh = self.solver.initialise(
                 features, inside(problem.pairs, first), self._K(problem.views[first:]), refine
             )
-            if fresh is not None and _believable(fresh, 0) and fresh.posed.sum() > count:
+            if fresh is not None and believable(fresh, 0) and fresh.posed.sum() > count:
                 self.map.forget_poses()
                 return problem, fresh.behind(first)
         return problem, best
@@ -132,7 +143,7 @@ class GeometricModel(SpatialModel):
             fixed[:] = False
         features = [view.features for view in views]
         found = self.solver.extend(features, problem.pairs, self._K(views), poses, known, fixed, refine)
-        return found if _believable(found, first) else None
+        return found if believable(found, first) else None
 
     def _relocalise(self, problem: Problem, best: Structure | None) -> tuple[Problem, Structure | None]:
         """Tries older keyframes for the views that `best` leaves out; keeps what poses more views."""
@@ -151,13 +162,3 @@ class GeometricModel(SpatialModel):
 
     def _K(self, views: Sequence[View]) -> Array:
         return np.array([self.focal.K(view) for view in views])
-
-
-def inside(pairs: Pairs, first: int) -> Pairs:
-    """The pairs among views[first:], numbered from there."""
-    return {(a - first, b - first): pair for (a, b), pair in pairs.items() if a >= first}
-
-
-def _believable(structure: Structure, first: int) -> bool:
-    """Whether at least two views from `first` on are posed, on enough points."""
-    return int(structure.posed[first:].sum()) >= 2 and structure.tracks.count >= MIN_POINTS

@@ -59,9 +59,12 @@ class Structure:
 class StructureSolver:
     """Solves one set of views; nothing is kept between calls."""
 
-    def __init__(self, config: GeometricConfig, threads: int = 1) -> None:
+    def __init__(self, config: GeometricConfig, threads: int = 1, min_angle_deg: float = MIN_ANGLE_DEG) -> None:
+        """`min_angle_deg`: points seen under less take no part; cameras that are given bear less than those
+        that hang on the points."""
         self.config = config
         self.threads = threads
+        self.min_angle_deg = min_angle_deg
 
     def extend(
         self,
@@ -141,7 +144,7 @@ class StructureSolver:
         error, _ = reproject(tracks, K, poses, points)
         inlier = use & (error < self.config.max_reprojection_px)
         good = np.bincount(tracks.track[inlier], minlength=tracks.count) >= 2
-        good &= parallax_angles(tracks, poses, points, inlier) >= MIN_ANGLE_DEG
+        good &= parallax_angles(tracks, poses, points, inlier) >= self.min_angle_deg
         return points, good
 
     def _locate(
