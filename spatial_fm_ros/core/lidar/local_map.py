@@ -67,7 +67,7 @@ class LocalMap:
 def thinned(scan: LidarScan, range_m: tuple[float, float]) -> LidarScan:
     """The scan's returns within a range, `MOST_POINTS` of them at most, evenly at random (the same each time)."""
     rng = np.random.default_rng(0)
-    rows = np.arange(len(scan.points))
+    rows: NDArray[np.int64] = np.arange(len(scan.points))
     if len(rows) > 4 * MOST_POINTS:  # few of a real sweep's points are none, so that most can be left out unseen
         rows = rows[rng.random(len(rows)) < 4 * MOST_POINTS / len(rows)]
     ranges = np.linalg.norm(scan.points[rows], axis=1)
