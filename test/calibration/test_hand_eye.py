@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from spatial_fm_ros.core.calibration.check import CalibrationCheck
+from spatial_fm_ros.core.calibration.check import CalibrationCheck, Comparison
 from spatial_fm_ros.core.calibration.hand_eye import calibrate
 from spatial_fm_ros.core.calibration.orientations import Orientations, from_gyro, from_poses
 from spatial_fm_ros.core.calibration.report import findings
@@ -123,6 +123,8 @@ def test_a_wrong_focal_length_shows_as_ratio():
         dataclasses.replace(turns, vectors=0.95 * turns.vectors), from_gyro(imu), mountings(rig)["imu"], True
     )
     assert found.ratio == pytest.approx(0.95, abs=0.01)
+    (focal,) = [f for f in findings(Comparison("imu", found, "", True), {}) if "focal length" in f.sentence]
+    assert focal.wrong and "1.05" in focal.sentence
     assert found.offset_s == pytest.approx(0.0, abs=0.003)
 
 

@@ -20,7 +20,7 @@ PARAMETERS = {
 NAMES = {"imu": "IMU", "odometry": "odometry", "lidar": "LiDAR"}
 AXES = ("x (right)", "y (down)", "z (forward)")
 #: Worth a correction: this many sigma, and more than this.
-SIGNIFICANT, WORTH_S, WORTH_RAD = 3.0, 0.005, np.radians(0.3)
+SIGNIFICANT, WORTH_S, WORTH_RAD, WORTH_RATIO = 3.0, 0.005, np.radians(0.3), 0.02
 #: Axes of a body-like frame (x forward) in an optical one: what is found when images carry the wrong frame.
 OPTICAL_FROM_LINK = Rotation.from_matrix([[0.0, -1.0, 0.0], [0.0, 0.0, -1.0], [1.0, 0.0, 0.0]])
 LIKE_THAT = np.radians(15.0)
@@ -46,6 +46,13 @@ def findings(comparison: Comparison, offsets_s: Mapping[str, float]) -> list[Fin
     found = comparison.found
     said = [_clock(comparison.sensor, found, offsets_s.get(comparison.sensor, 0.0))]
     said.append(_mounting(name, found) if comparison.mounted else _unknown_mounting(name, found))
+    if comparison.sensor == "imu" and abs(found.ratio - 1) > max(WORTH_RATIO, SIGNIFICANT * found.ratio_sigma):
+        sentence = (
+            f"{name}: by the images the camera turns {found.ratio:.3f} +- {found.ratio_sigma:.3f} times as far as by "
+            f"the gyro; the focal length in CameraInfo seems to be {1 / found.ratio:.3f} times the true one, calibrate "
+            "the camera."
+        )
+        said.append(Finding(sentence, True))
     unseen = [axis for axis, seen in zip(AXES, found.seen, strict=True) if not seen]
     if unseen and found.seen.any():
         sentence = (
