@@ -50,6 +50,9 @@ def _plan(given: argparse.Namespace) -> int:
 
 def _run(given: argparse.Namespace) -> int:
     settings = _settings(given)
+    if given.plan:
+        settings = replace(settings, steps=plan.measure(settings, given.device).steps(given.plan, settings))
+        print(f"{settings.steps} steps for {given.plan:g} minutes in all", flush=True)
     learner = loop.start(settings, given.folder, given.device)
     loop.train(learner, given.folder, given.minutes, given.pack)
     return 0
@@ -147,6 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     command("plan", minutes=True, fresh=True)
     start = command("run", minutes=True, fresh=True)
     start.add_argument("folder", type=Path, help="a new folder for settings, log and states")
+    start.add_argument("--plan", type=float, help="measure first, and take the steps that so many minutes hold in all")
     go_on = command("resume", minutes=True)
     go_on.add_argument("source", type=Path, help="the folder of a run, or a packed state")
     go_on.add_argument("--folder", type=Path, help="go on in this new folder")

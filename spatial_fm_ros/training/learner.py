@@ -15,6 +15,7 @@ from spatial_fm_ros.core.models.vggt.camera_head import ITERATIONS
 from spatial_fm_ros.core.models.vggt.network import VggtOutput
 from spatial_fm_ros.core.models.vit.block import Block, LayerScale
 from spatial_fm_ros.training.losses import Losses, losses
+from spatial_fm_ros.training.matching import matching_loss, partners
 from spatial_fm_ros.training.measures import measures, summary
 from spatial_fm_ros.training.settings import Settings, Size
 from spatial_fm_ros.training.targets import targets
@@ -55,7 +56,9 @@ class Learner:
         batch = self.batch(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, settings)
-        found = losses(self.look(batch, mixed(settings.seed, 3, self.step)), targets(batch), settings.camera_weight)
+        output, tokens = self._run(batch, mixed(settings.seed, 3, self.step))
+        match = matching_loss(tokens, *partners(batch, self.network.config.patch_size))
+        found = losses(output, targets(batch), settings.camera_weight, match, settings.match_weight)
         self.optimizer.zero_grad(set_to_none=True)
         found.total.backward()
         norm = float(nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip))
@@ -85,13 +88,19 @@ class Learner:
 
     def look(self, batch: Batch, seed: int | None) -> VggtOutput:
         """The network's output; cameras are told for a share of scenes drawn with `seed`, or for all without one."""
+        return self._run(batch, seed)[0]
+
+    def _run(self, batch: Batch, seed: int | None) -> tuple[VggtOutput, Tensor]:
+        """What `look` gives, and the patch tokens [B, V, P, C] of single views."""
         K = batch.K
         if seed is not None:
             known = Draw(seed, self.device).chance(self.settings.known_rays, len(K), 1, 1, 1)
             K = torch.where(known, K, torch.nan)
+        height, width = batch.images.shape[-2:]
         with self._precision():
-            output: VggtOutput = self.network(batch.images, K, frames_per_chunk=batch.images.shape[0] * K.shape[1])
-        return output
+            tokens = self.network.embed(batch.images)
+            output = self.network.relate(tokens, (height, width), K, frames_per_chunk=K.shape[0] * K.shape[1])
+        return output, tokens
 
     def check(self) -> dict[str, float]:
         """Measures of the running average on unseen scenes, half of them without known cameras."""

@@ -57,7 +57,7 @@ def plot(run: Path, path: Path) -> None:
         raise InputError("The plot needs matplotlib, which training does not; install it or plot elsewhere.") from error
     lines = read(run)
     figure, axes = pyplot.subplots(2, 2, figsize=(11, 7), layout="constrained")
-    for name in ("total", "camera", "depth", "point"):
+    for name in ("total", "camera", "depth", "point", "match"):
         axes[0, 0].plot(*series(lines, "step", name), label=name, linewidth=1)
     axes[0, 0].set(title="training losses", xlabel="step")
     axes[0, 0].set_yscale("symlog", linthresh=0.1)

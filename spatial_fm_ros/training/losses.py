@@ -30,13 +30,16 @@ class Losses:
     camera: Tensor
     depth: Tensor
     point: Tensor
+    match: Tensor
 
     def numbers(self) -> dict[str, float]:
-        return {name: float(getattr(self, name).detach()) for name in ("total", "camera", "depth", "point")}
+        return {name: float(getattr(self, name).detach()) for name in ("total", "camera", "depth", "point", "match")}
 
 
-def losses(output: VggtOutput, wanted: Targets, camera_weight: float) -> Losses:
-    """Of all three heads; scenes that are not usable count nothing."""
+def losses(
+    output: VggtOutput, wanted: Targets, camera_weight: float, match: Tensor | None = None, match_weight: float = 0.0
+) -> Losses:
+    """Of all three heads, with a matching loss (matching.py) beside them; scenes not usable count nothing in heads."""
     assert output.pose_enc_iterations is not None and output.depth is not None and output.depth_conf is not None
     assert output.world_points is not None and output.world_points_conf is not None
     camera = camera_loss(output.pose_enc_iterations, wanted)
@@ -44,7 +47,8 @@ def losses(output: VggtOutput, wanted: Targets, camera_weight: float) -> Losses:
     depth = dense_loss(output.depth, output.depth_conf, wanted.depth[..., None], wanted.valid & shown)
     # A body that moves is at several places of the one world.
     point = dense_loss(output.world_points, output.world_points_conf, wanted.points, wanted.still & shown)
-    return Losses(camera_weight * camera + depth + point, camera, depth, point)
+    match = torch.zeros_like(camera) if match is None else match
+    return Losses(camera_weight * camera + depth + point + match_weight * match, camera, depth, point, match)
 
 
 def camera_loss(iterations: Sequence[Tensor], wanted: Targets) -> Tensor:

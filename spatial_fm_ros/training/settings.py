@@ -49,6 +49,7 @@ class Settings:
     clip: float = 1.0
     ema: float = 0.999
     camera_weight: float = 5.0
+    match_weight: float = 0.3
     log_every: int = 20
     check_every: int = 500
     check_scenes: int = 24
@@ -127,7 +128,8 @@ PRESETS: dict[str, Settings] = {
         bf16=False,
     ),
     "smoke": Settings(
-        steps=100,
+        seed=13,
+        steps=120,
         network={
             "embed_dim": 64,
             "dino_depth": 1,

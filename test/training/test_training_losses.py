@@ -10,6 +10,7 @@ import torch
 from spatial_fm_ros.core.models.vggt.network import VggtOutput
 from spatial_fm_ros.core.models.vit import pose_encoding
 from spatial_fm_ros.training.losses import ALPHA, camera_loss, dense_loss, losses
+from spatial_fm_ros.training.matching import matching_loss, partners
 from spatial_fm_ros.training.measures import measures, summary
 from spatial_fm_ros.training.targets import targets
 from spatial_fm_ros.training.worlds.generator import Generator
@@ -117,3 +118,35 @@ def test_measures_see_the_error_that_is_there(batch):
     found = measures(said, wanted, SIZE)
     torch.testing.assert_close(found["rotation"], torch.full_like(found["rotation"], 2.0), atol=0.05, rtol=0)
     assert float(found["absrel"].max()) < 1e-5
+
+
+def test_partners_show_the_same_place(batch):
+    """Each patch's middle pixel, lifted and seen from the next view by plain arithmetic, falls into its partner."""
+    place, good = partners(batch, 14)
+    rows, columns = SIZE[0] // 14, SIZE[1] // 14
+    assert place.shape == (10, 2, rows * columns) and 0.2 < float(good.float().mean()) < 1
+    for scene, view, patch in torch.nonzero(good).tolist()[::7]:
+        row, column = 14 * (patch // columns) + 7, 14 * (patch % columns) + 7
+        depth = batch.depth[scene, view, row, column].double()
+        K, other = batch.K[scene, view].double(), batch.K[scene, view + 1].double()
+        ray = torch.linalg.inv(K) @ torch.tensor([column, row, 1.0], dtype=torch.float64)
+        point = batch.world_from_camera[scene, view].double() @ torch.cat([depth * ray, torch.ones(1)])
+        seen = other @ (torch.linalg.inv(batch.world_from_camera[scene, view + 1].double()) @ point)[:3]
+        u, v = (seen[:2] / seen[2]).round().long().tolist()
+        assert place[scene, view, patch] == (v // 14) * columns + u // 14
+        assert float(batch.depth[scene, view + 1, v, u]) == pytest.approx(float(seen[2]), rel=0.06)
+
+
+def test_the_matching_loss_is_low_where_partners_are_alike():
+    place = torch.tensor([[[2, 0, 1]]])
+    good = torch.tensor([[[True, True, False]]])
+    own = torch.eye(3, 8)
+    other = torch.zeros(3, 8)
+    other[place[0, 0]] = own
+    matched = torch.stack([own, other])[None]
+    low, high = matching_loss(matched, place, good), matching_loss(torch.stack([own, own])[None], place, good)
+    assert low < 1e-3 < 5 < high
+    # Half of the channels are free, and a patch without a partner is asked nothing.
+    matched[..., 4:] = torch.randn(1, 2, 3, 4)
+    matched[0, 1, 1] = 0
+    torch.testing.assert_close(matching_loss(matched, place, good), low, atol=1e-3, rtol=0)
