@@ -85,7 +85,7 @@ class Aggregator(nn.Module):
         kept = self.frame_blocks.get_parameter("0.attn.qkv.weight").dtype
         tapped = {}
         for layer, (frame_block, global_block) in enumerate(zip(self.frame_blocks, self.global_blocks, strict=True)):
-            own = frame_block(x.flatten(0, 1), in_frame).unflatten(0, (batch, frames))
+            x = own = frame_block(x.flatten(0, 1), in_frame).unflatten(0, (batch, frames))  # the old x goes now
             x = global_block(own.flatten(1, 2), in_scene).unflatten(1, (frames, -1))
             if layer in taps:
                 tapped[layer] = torch.cat([own.to(kept), x.to(kept)], dim=-1)

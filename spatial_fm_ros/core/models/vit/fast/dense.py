@@ -12,7 +12,7 @@ from spatial_fm_ros.core.models.vit import sine_map as sine
 from spatial_fm_ros.core.models.vit.dpt import FusionBlock, PixelLayers, ResidualConvUnit, resized
 
 #: Bytes of the widest map of a band; it stays in the shared cache, and on a GPU it bounds memory.
-BAND_BYTES = {"cpu": 12 << 20, "cuda": 256 << 20}
+BAND_BYTES = {"cpu": 6 << 20, "cuda": 256 << 20}
 
 
 class FastConv2d(nn.Module):
@@ -56,11 +56,11 @@ class FastFusionBlock(nn.Module):
         self.out_conv = plain.out_conv
 
     def forward(self, top: Tensor, lateral: Tensor | None, size: tuple[int, int]) -> Tensor:
-        if lateral is None:
-            low, refined = top.dtype, self.resConfUnit2(top)
-        else:
-            low, refined = lateral.dtype, self.resConfUnit2(self.resConfUnit1(lateral).add_(top), spare=True)
-        return resized(self.out_conv(refined).to(low), size)
+        x = self.resConfUnit2(top) if lateral is None else self.resConfUnit1(lateral).add_(top)
+        if lateral is not None:
+            x = self.resConfUnit2(x, spare=True)
+        x = self.out_conv(x).to((top if lateral is None else lateral).dtype)
+        return resized(x, size)
 
 
 class FastPixelLayers(nn.Module):
