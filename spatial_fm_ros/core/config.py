@@ -134,7 +134,7 @@ class ScaleConfig:
     min_keyframes: int = param(4, "keyframes with a metric pose needed for a scale", low=3)
     metric_sigma: float = param(0.05, "log-scale standard deviation below which the world becomes metric", low=0.0)
     lost_sigma: float = param(0.10, "log-scale standard deviation above which it is no longer metric", low=0.0)
-    drift_per_window: float = param(0.004, "expected log-scale drift of a seam, standard deviation", low=1e-5)
+    drift_per_window: float = param(0.004, "expected log-scale drift from window to window of a model that carries its gauge on, standard deviation; a quarter of it, or what the overlap shows, for others", low=1e-5)
     odometry_sigma: float = param(0.005, "scale error of the odometry itself, log standard deviation", low=0.0)
     conflicts_before_restart: int = param(3, "windows in a row that must contradict the scale before it starts anew", low=1)
     settle_windows: int = param(4, "windows of a submap after which corrections no longer rescale all of its past", low=1)

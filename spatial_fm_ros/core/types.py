@@ -186,6 +186,7 @@ class Prediction:
     metric: bool = False
     note: str = ""
     figures: dict[str, float] = field(default_factory=dict)  # model's own quality figures, by name
+    continues: bool = False  # the gauge goes on from the window before: its drift does not show in their overlap
 
     @property
     def has_depth(self) -> bool:
@@ -214,13 +215,17 @@ class ScaleEstimate:
 
 @dataclass(frozen=True)
 class SeamReport:
-    """How a window fitted the world. residual: weighted median of point distance over depth (no unit)."""
+    """How a window fitted the world. residual: weighted median of point distance over depth (no unit).
+
+    scale_sigma: how well the overlap fixed the window's log-scale, by how far its keyframes differ about it.
+    """
 
     accepted: bool
     residual: float
     inlier_share: float
     scale: float
     reason: str = ""
+    scale_sigma: float = float("nan")
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ from spatial_fm_ros.core.metric.observers import ScaleObservation, unusable
 from spatial_fm_ros.core.types import ScaleState
 
 CONFIG = ScaleConfig()
+DRIFT = CONFIG.drift_per_window
 
 
 def observation(
@@ -37,11 +38,11 @@ def test_metric_is_held_then_lost_with_hysteresis() -> None:
     scale.update([observation(0.0)])
     between = round((0.5 * (CONFIG.metric_sigma + CONFIG.lost_sigma) / CONFIG.drift_per_window) ** 2)
     for _ in range(between):
-        scale.predict()
+        scale.predict(DRIFT)
     scale.update([unusable("poses", "still")])
     assert scale.state is ScaleState.METRIC and scale.observers == ("poses",) and "held" in scale.reason
     for _ in range(round((CONFIG.lost_sigma / CONFIG.drift_per_window) ** 2)):
-        scale.predict()
+        scale.predict(DRIFT)
     scale.update([unusable("poses", "still")])
     assert scale.state is ScaleState.UNOBSERVABLE and scale.observers == ()
 
@@ -61,7 +62,7 @@ def test_two_that_disagree_are_a_conflict_not_an_average() -> None:
     scale = ScaleFilter(CONFIG)
     states = []
     for _ in range(8):
-        scale.predict()
+        scale.predict(DRIFT)
         scale.update([observation(0.0), observation(0.3, name="lidar")])
         states.append(scale.state)
     assert states[0] is ScaleState.METRIC and states[-1] is ScaleState.CONFLICT
@@ -78,13 +79,13 @@ def test_the_majority_wins() -> None:
     """One against two stays rejected; two against one take over."""
     scale = ScaleFilter(CONFIG)
     for _ in range(10):
-        scale.predict()
+        scale.predict(DRIFT)
         scale.update([observation(0.0), observation(0.0, name="lidar"), observation(0.4, name="registration")])
     assert scale.state is ScaleState.METRIC and scale.log_scale == pytest.approx(0.0, abs=1e-3)
     scale = ScaleFilter(CONFIG)
     scale.update([observation(0.4, name="registration")])
     for _ in range(10):
-        scale.predict()
+        scale.predict(DRIFT)
         scale.update([observation(0.0), observation(0.0, name="lidar"), observation(0.4, name="registration")])
     assert scale.state is ScaleState.METRIC and scale.log_scale == pytest.approx(0.0, abs=1e-3)
     assert set(scale.observers) == {"poses", "lidar"}
@@ -93,7 +94,7 @@ def test_the_majority_wins() -> None:
 def test_a_weak_observer_makes_no_conflict() -> None:
     scale = ScaleFilter(CONFIG)
     for _ in range(10):
-        scale.predict()
+        scale.predict(DRIFT)
         scale.update([observation(0.0, 0.005), observation(0.9, 0.1, "metric_model")])
     assert scale.state is ScaleState.METRIC and scale.rejected
 
@@ -107,7 +108,7 @@ def test_a_constant_bias_is_not_averaged_away() -> None:
         bias, truth = rng.normal(0, 0.02), 0.4
         for _ in range(30):
             truth += rng.normal(0, CONFIG.drift_per_window)
-            scale.predict()
+            scale.predict(DRIFT)
             scale.update([observation(truth + bias + rng.normal(0, 0.01), 0.01, systematic=0.02)])
             inside.append(abs(scale.log_scale - truth) < 2 * scale.sigma)
         assert 0.019 < scale.sigma < 0.023
@@ -123,7 +124,7 @@ def test_two_observers_share_their_biases() -> None:
         biases = rng.normal(0, [0.01, 0.05])
         for _ in range(10):
             noise = rng.normal(0, 0.01, 2)
-            scale.predict()
+            scale.predict(DRIFT)
             strong = observation(biases[0] + noise[0], 0.01, "a", 0.01)
             weak = observation(biases[1] + noise[1], 0.01, "b", 0.05)
             scale.update([strong, weak])
@@ -141,7 +142,7 @@ def test_smoothing_is_the_least_squares_answer() -> None:
     scale = ScaleFilter(CONFIG)
     for i, value in enumerate(values):
         if i:
-            scale.predict()
+            scale.predict(DRIFT)
         scale.update([observation(value, sigma, systematic=systematic)])
     rows, wanted = [], []
     for i, value in enumerate(values):
@@ -165,7 +166,7 @@ def test_an_observer_that_joins_late_still_smooths_the_past() -> None:
     scale.update([observation(0.05, 0.05)])
     first = scale.log_scale
     for _ in range(6):
-        scale.predict()
+        scale.predict(DRIFT)
         scale.update([observation(0.05, 0.05), observation(0.0, 0.002, "lidar", 0.001)])
     assert abs(scale.smoothed()[0]) < 0.5 * abs(first)
 
@@ -175,8 +176,8 @@ def test_units_of_the_world_do_not_matter() -> None:
     plain, moved = ScaleFilter(CONFIG), ScaleFilter(CONFIG)
     applied = 0.0
     for value in (0.3, 0.31, 0.29):
-        plain.predict()
-        moved.predict()
+        plain.predict(DRIFT)
+        moved.predict(DRIFT)
         plain.update([observation(value)])
         moved.update([observation(value - applied)], applied)
         applied = moved.log_scale
@@ -196,13 +197,13 @@ def test_two_observers_of_one_instrument_are_one_voice() -> None:
     scale = ScaleFilter(CONFIG)
     for _ in range(30):
         both = [replace(observation(0.1, 0.01, name, 0.02), witness="lidar") for name in ("depth", "registration")]
-        scale.predict()
+        scale.predict(DRIFT)
         scale.update(both)
     assert scale.sigma > 0.019 and set(scale.observers) == {"depth", "registration"}
     scale = ScaleFilter(CONFIG)
     scale.update([observation(0.0)])
     for _ in range(8):
         both = [replace(observation(0.4, 0.01, name), witness="lidar") for name in ("depth", "registration")]
-        scale.predict()
+        scale.predict(DRIFT)
         scale.update([observation(0.0), *both])
     assert scale.state is ScaleState.CONFLICT and scale.log_scale == pytest.approx(0.0, abs=1e-3)

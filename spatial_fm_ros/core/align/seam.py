@@ -9,7 +9,7 @@ closed form (Umeyama 1991).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -66,7 +66,8 @@ def align_window(
     except InputError as error:
         return None, _refused(f"the overlap cannot be used: {error}")
     share = float(np.average(residual < config.max_residual, weights=pixels.weight))
-    return sim, _checked(world, window, sim, weighted_median(residual, pixels.weight), share, config)
+    report = _checked(world, window, sim, weighted_median(residual, pixels.weight), share, config)
+    return sim, replace(report, scale_sigma=_scale_sigma(world, window))
 
 
 def _solve(
@@ -227,6 +228,20 @@ def _depth_ratio(world: Sequence[PosedKeyframe], window: Sequence[OverlapView]) 
         known = np.isfinite(keyframe.depth) & np.isfinite(view.depth)
         logs.append(np.log(keyframe.depth[known].astype(np.float64) / view.depth[known]))
     return float(np.exp(np.median(np.concatenate(logs))))
+
+
+def _scale_sigma(world: Sequence[PosedKeyframe], window: Sequence[OverlapView]) -> float:
+    """Standard deviation of the log-scale: the scatter of the keyframes' median depth ratios over their root
+    number, wide for the few they are (as Student's t would have it, roughly). NaN for a single keyframe."""
+    ratios = []
+    for keyframe, view in zip(world, window, strict=True):
+        known = np.isfinite(keyframe.depth) & np.isfinite(view.depth)
+        if known.any():
+            ratios.append(float(np.median(np.log(keyframe.depth[known].astype(np.float64) / view.depth[known]))))
+    if len(ratios) < 2:
+        return float("nan")
+    widened = (len(ratios) + 1.0) / (len(ratios) - 1.0)
+    return float(np.std(ratios, ddof=1) / np.sqrt(len(ratios)) * widened**0.5)
 
 
 def _camera_rotation(world: Sequence[PosedKeyframe], window: Sequence[OverlapView]) -> Array:

@@ -32,6 +32,8 @@ from spatial_fm_ros.core.types import (
     Window,
 )
 
+#: Of windows that do not continue each other, this share of the expected drift is taken for granted.
+INDEPENDENT_SHARE = 0.25
 #: Gravity known worse than this (standard deviation) levels no map.
 LEVEL_SIGMA_RAD = 0.03
 
@@ -84,7 +86,7 @@ class World:
         submap, sim, seam, is_new = self._place(window, prediction)
         posed = _in_world(window, prediction, sim, submap.id)
         if not is_new and seam is not None and np.isfinite(seam.scale):
-            submap.scale.predict()
+            submap.scale.predict(self._drift(seam, prediction))
         sim, rescaling = self._settle_scale(submap, sim, posed, window, prediction)
         posed = _moved(posed, prediction, sim)
         fresh = _new_keyframes(window, posed)
@@ -200,6 +202,14 @@ class World:
             sim = scaled_about(sim, float(np.exp(changes[-1])), centre)
             submap.applied[-1] += float(changes[-1])
         return sim, Rescaling(float(np.exp(whole)), refined, largest)
+
+    def _drift(self, seam: SeamReport, prediction: Prediction) -> float:
+        """Standard deviation of the log-scale that a seam carries over.
+
+        The overlap shows it where windows are independent of each other; a gauge that goes on hides it there.
+        """
+        least = self.config.scale.drift_per_window * (1.0 if prediction.continues else INDEPENDENT_SHARE)
+        return max(least, seam.scale_sigma) if np.isfinite(seam.scale_sigma) else self.config.scale.drift_per_window
 
     def _surface(self, keyframe: PosedKeyframe, window: Sequence[PosedKeyframe], metric: bool) -> PointCloud:
         if self.lidar is None or not metric:

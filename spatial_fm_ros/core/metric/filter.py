@@ -74,10 +74,10 @@ class ScaleFilter:
         """The scale is good enough to act on, whether or not all observers agree with it."""
         return self.state in (ScaleState.METRIC, ScaleState.CONFLICT)
 
-    def predict(self) -> None:
-        """A further seam has been chained."""
-        self._entered += self.config.drift_per_window**2
-        self._covariance[0, 0] += self.config.drift_per_window**2
+    def predict(self, drift: float) -> None:
+        """A further seam has been chained, whose log-scale has the standard deviation `drift`."""
+        self._entered += drift**2
+        self._covariance[0, 0] += drift**2
 
     def update(self, observations: Sequence[ScaleObservation], applied: float = 0.0) -> None:
         """Fuse what the observers say of the newest window, then settle the state.

@@ -97,6 +97,7 @@ def structured(
             "reprojection_px": float(np.sqrt(np.mean(structure.error_px[inside] ** 2))),
             "focal_px": float(structure.K[origin, 0, 0]),
         },
+        continues=True,
     )
 
 
