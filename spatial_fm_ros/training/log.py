@@ -65,7 +65,10 @@ def plot(run: Path, path: Path) -> None:
         axis = axes[0, 1] if unit == "deg" else axes[1, 0]
         axis.plot(*series(lines, "check", f"check_{name}"), "o-", markersize=3, label=f"{name}, {unit}")
     axes[0, 1].set(title="unseen scenes: neighbouring views, medians", xlabel="step", yscale="log")
-    axes[1, 0].set(title="unseen scenes: depth after one scale, median", xlabel="step", yscale="log")
+    axes[1, 0].plot(
+        *series(lines, "check", "check_following"), "o-", markersize=3, label="turns: correlation with truth"
+    )
+    axes[1, 0].set(title="unseen scenes: depth after one scale (median), turns", xlabel="step")
     axes[1, 1].plot(*series(lines, "step", "views_per_s"), label="views/s", linewidth=1)
     axes[1, 1].set(title="speed", xlabel="step")
     for axis in axes.flat:

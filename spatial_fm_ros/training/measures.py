@@ -17,7 +17,8 @@ LEAST_BASELINE = 0.01
 
 @torch.no_grad()
 def measures(output: VggtOutput, wanted: Targets, size: tuple[int, int]) -> dict[str, Tensor]:
-    """Flat tensors of what can be measured: `rotation`, `direction` degrees of neighbours, `absrel` of scenes."""
+    """Of what can be measured, flat: `rotation`, `direction` degrees of neighbours, `absrel` of scenes; `turns` [n, 2],
+    found and true, of neighbours about each axis."""
     assert output.pose_enc is not None and output.depth is not None
     found, _ = pose_encoding.decode(output.pose_enc.double(), size)
     truth, _ = pose_encoding.decode(wanted.pose_enc.double(), size)
@@ -38,16 +39,31 @@ def measures(output: VggtOutput, wanted: Targets, size: tuple[int, int]) -> dict
         "rotation": rotation[usable],
         "direction": direction[moved],
         "absrel": torch.stack(ratios)[wanted.usable],
+        "turns": torch.stack([_turn(between), _turn(true_between)], dim=-1)[usable].flatten(0, 1),
     }
 
 
 def summary(parts: list[dict[str, Tensor]]) -> dict[str, float]:
-    """Medians over several batches; NaN where nothing could be measured."""
+    """Medians over several batches, and `following`, the correlation of found with true turns; NaN where there is none.
+
+    A network that always says the same has medians, too; the correlation tells earlier than they do that it has begun to
+    see how cameras turn.
+    """
     result = {}
     for name in ("rotation", "direction", "absrel"):
         every = torch.cat([part[name] for part in parts])
         result[name] = float(every.float().median()) if len(every) else math.nan
+    turns = torch.cat([part["turns"] for part in parts])
+    result["following"] = float(torch.corrcoef(turns.T)[0, 1]) if len(turns) > 1 else math.nan
     return result
+
+
+def _turn(pose: Tensor) -> Tensor:
+    """Sines of turns [..., 3] about the camera's axes, from the part of a rotation that is not symmetric."""
+    R = pose[..., :3, :3]
+    return (
+        torch.stack([R[..., 2, 1] - R[..., 1, 2], R[..., 0, 2] - R[..., 2, 0], R[..., 1, 0] - R[..., 0, 1]], dim=-1) / 2
+    )
 
 
 def _neighbours(camera_from_world: Tensor) -> Tensor:

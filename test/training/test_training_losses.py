@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -118,6 +119,10 @@ def test_measures_see_the_error_that_is_there(batch):
     found = measures(said, wanted, SIZE)
     torch.testing.assert_close(found["rotation"], torch.full_like(found["rotation"], 2.0), atol=0.05, rtol=0)
     assert float(found["absrel"].max()) < 1e-5
+    assert summary([measures(exact(wanted), wanted, SIZE)])["following"] == pytest.approx(1.0, abs=1e-3)
+    still = exact(wanted)
+    still.pose_enc = pose_encoding.encode(torch.eye(4).expand(*pose.shape[:2], 4, 4), K, SIZE)
+    assert np.isnan(summary([measures(still, wanted, SIZE)])["following"]), "who never turns follows nothing"
 
 
 def test_partners_show_the_same_place(batch):

@@ -315,7 +315,12 @@ def test_the_average_is_swapped_in_and_out():
 def test_checks_are_of_scenes_that_no_run_sees():
     quick = Learner(QUICK, "cpu")
     first, second = quick.check(), quick.check()
-    assert first == second and set(first) == {"check_rotation", "check_direction", "check_absrel"}
+    assert first == second and set(first) == {
+        "check_rotation",
+        "check_direction",
+        "check_absrel",
+        "check_following",
+    }
     assert learner.CHECK_SEED not in {settings.seed for settings in PRESETS.values()}
 
 
