@@ -3,7 +3,7 @@
 Structure from motion follows whatever most matches lie on, be it a lorry that fills half the image.
 Odometry does not see the image, so it is judged by it: a match is explained by a camera motion when
 some point in front of both cameras projects to both its ends (its epipolar segment, not only the
-line: Hartley and Zisserman, Multiple View Geometry, 9.1). The motion that explains more is believed.
+line: Hartley and Zisserman, Multiple View Geometry, 9.1).
 """
 
 from __future__ import annotations
@@ -32,10 +32,8 @@ LEAST_TRAVEL_M = 0.1  # with less, odometry says nothing about the direction of 
 #: Features more alike than this are matches to be explained; below, most are wrong under any motion.
 ALIKE = 0.82
 FEWEST_MATCHES = 100
-#: Share of the matches that odometry must explain, and by how much more than the images' own motion.
-ENOUGH, CLEARLY = 0.5, 0.05
-#: Odometry that was believed in the window before may explain less by this, and is kept.
-KEPT = 0.02
+ENOUGH = 0.3  # share of the matches that odometry must explain to be believed at all
+CLEARLY = 0.05  # more of them than without any motion, where images see none
 #: No camera is accelerated by more than this; poses that say so belong to an odometry that jumped.
 LARGEST_ACCELERATION = 12.0  # m/s^2
 STEP_NOISE_M = 0.06  # error of a step between keyframes that is not taken for acceleration
@@ -152,22 +150,6 @@ def explained_share(
             b_from_a = camera_from_world[b] @ invert_pose(camera_from_world[a])
             count += int(explained(pair.rays_a, pair.rays_b, b_from_a, tolerance, nearest, moving).sum())
     return count / total
-
-
-def travels_backwards(
-    matches: Mapping[tuple[int, int], PutativeMatches], camera_from_world: Array, tolerance: float
-) -> bool:
-    """Whether more matches lie on the wrong side of the infinitely far point than on the right one: poses that
-    move the camera opposite to its way."""
-    backwards = camera_from_world.copy()
-    centres = -np.einsum("nji,nj->ni", camera_from_world[:, :3, :3], camera_from_world[:, :3, 3])
-    backwards[:, :3, 3] = np.einsum("nij,nj->ni", camera_from_world[:, :3, :3], centres)
-    everyone = np.ones(len(camera_from_world), dtype=bool)
-    right, wrong = (
-        explained_share(matches, poses, everyone, tolerance, NEAREST_M, moving=False)
-        for poses in (camera_from_world, backwards)
-    )
-    return wrong > right
 
 
 def pairs_of_poses(
