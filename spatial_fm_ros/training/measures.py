@@ -44,10 +44,10 @@ def measures(output: VggtOutput, wanted: Targets, size: tuple[int, int]) -> dict
 
 
 def summary(parts: list[dict[str, Tensor]]) -> dict[str, float]:
-    """Medians over several batches, and `following`, the correlation of found with true turns; NaN where there is none.
+    """Medians over several batches, and `following`, the correlation of found with true turns; NaN for none.
 
-    A network that always says the same has medians, too; the correlation tells earlier than they do that it has begun to
-    see how cameras turn.
+    A network that always says the same has medians, too; the correlation tells earlier than they do that it has
+    begun to see how cameras turn.
     """
     result = {}
     for name in ("rotation", "direction", "absrel"):
