@@ -99,7 +99,7 @@ class Settings:
         return json.dumps(asdict(self), indent=1) + "\n"
 
 
-#: `smoke` overfits one scene on a processor in a minute; `small` shows on a processor that unseen scenes get better.
+#: `smoke` learns one scene by heart on a processor in a minute; `small` learns from a stream of them there, slowly.
 PRESETS: dict[str, Settings] = {
     "nano": Settings(),
     "small": Settings(
