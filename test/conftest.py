@@ -35,3 +35,5 @@ def _reserve_domain() -> int:
 def pytest_configure(config: pytest.Config) -> None:
     os.environ["ROS_DOMAIN_ID"] = str(_reserve_domain())
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    # Before anything imports torch: threads that spin while they wait make a busy machine crawl.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
