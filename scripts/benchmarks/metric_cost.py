@@ -1,4 +1,4 @@
-"""What the observers of metres cost: a simulated drive with a 64-beam LiDAR, IMU and odometry, every `observe` timed."""
+"""What the observers of metres cost: a drive with a 64-beam LiDAR, IMU and odometry, every `observe` timed."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def main() -> int:
             feed[type(sample)](sample)  # type: ignore[operator]
         if isinstance(sample, LidarScan):
             points = len(sample.points)
-    together = np.sum([each for each in times.values()], axis=0)
+    together = np.sum(list(times.values()), axis=0)
     note = f"{len(together)} windows, {points} points a scan"
     scores = [Score("all observers, median of a window", float(np.median(together)), "s", 0.5, 0.2, note=note)]
     scores += [Score(f"{name}, median", float(np.median(each)), "s") for name, each in times.items()]
