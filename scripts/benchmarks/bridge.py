@@ -10,20 +10,17 @@ import array
 import contextlib
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.processes import module, require_ros, ros_environment, run_limited
-from benchmarks.results import Result, scores_from
-from spatial_fm_ros.core.errors import InputError, SpatialFMError
+from benchmarks.results import Result, hand_over, leave, scores_from
+from spatial_fm_ros.core.errors import InputError
 from spatial_fm_ros.core.types import Frame, PointCloud
-from spatial_fm_ros.evaluation.scoreboard import Score, print_scores
-from spatial_fm_ros.offline.report import write_json
+from spatial_fm_ros.evaluation.scoreboard import Score
 
 WIDTH, HEIGHT, POINTS = 1280, 720, 500_000
 REPETITIONS = 50
@@ -164,15 +161,9 @@ def main() -> int:
     if given.listen:
         return listen()
     scores = [*image_scores(), *cloud_scores()]
-    print_scores(scores, "bridge")
-    if given.figures:
-        write_json(given.figures, {"scores": [asdict(score) for score in scores]})
+    hand_over(scores, "bridge", given.figures)
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except SpatialFMError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    leave(main)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -17,10 +16,8 @@ import numpy as np
 
 from benchmarks.metric_run import Case, Outcome, run
 from benchmarks.processes import limited_environment, module, run_limited
-from benchmarks.results import Result, scores_from
-from spatial_fm_ros.core.errors import SpatialFMError
-from spatial_fm_ros.evaluation.scoreboard import Score, print_scores
-from spatial_fm_ros.offline.report import write_json
+from benchmarks.results import Result, hand_over, leave, scores_from
+from spatial_fm_ros.evaluation.scoreboard import Score
 from spatial_fm_ros.simulation.faults import FaultPlan
 
 SEEDS = 20
@@ -192,14 +189,9 @@ def main() -> int:
                 print(f"   {case.title}: {number} of {given.seeds} seeds", flush=True)
             scores += judged(group, case, outcomes)
             runs[case.title] = [{**asdict(o), "scale_error": o.scale_error} for o in outcomes]
-    print_scores(scores, group.title)
-    write_json(given.figures, {"scores": [asdict(score) for score in scores], "runs": runs})
+    hand_over(scores, group.title, given.figures, runs=runs)
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except SpatialFMError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    leave(main)

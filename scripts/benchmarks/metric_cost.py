@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.results import hand_over, leave
 from spatial_fm_ros.core.config_files import load_config
-from spatial_fm_ros.core.errors import SpatialFMError
 from spatial_fm_ros.core.metric.observers import PlacedWindow, ScaleObservation, ScaleObserver
 from spatial_fm_ros.core.models.oracle import OracleModel
 from spatial_fm_ros.core.pipeline import Pipeline
 from spatial_fm_ros.core.types import Frame, ImuSample, LidarScan, PoseSample
-from spatial_fm_ros.evaluation.scoreboard import Score, print_scores
-from spatial_fm_ros.offline.report import write_json
+from spatial_fm_ros.evaluation.scoreboard import Score
 from spatial_fm_ros.simulation.scenario import get_scenario
 from spatial_fm_ros.simulation.simulator import Simulator
 
@@ -72,14 +69,9 @@ def main() -> int:
     note = f"{len(together)} windows, {points} points a scan"
     scores = [Score("all observers, median of a window", float(np.median(together)), "s", 0.5, 0.2, note=note)]
     scores += [Score(f"{name}, median", float(np.median(each)), "s") for name, each in times.items()]
-    print_scores(scores, "cost of the observers")
-    write_json(given.figures, {"scores": [asdict(score) for score in scores]})
+    hand_over(scores, "cost of the observers", given.figures)
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except SpatialFMError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    leave(main)

@@ -10,27 +10,24 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks import recorded
 from benchmarks.processes import limited_environment, module, run_limited
-from benchmarks.results import Result, scores_from
+from benchmarks.results import Result, hand_over, leave, scores_from
 from spatial_fm_ros.core.config import Config
 from spatial_fm_ros.core.config_files import load_config
-from spatial_fm_ros.core.errors import SpatialFMError
 from spatial_fm_ros.core.models.base import SpatialModel
 from spatial_fm_ros.core.models.nano.adapter import WEIGHTS
 from spatial_fm_ros.core.models.registry import create_model
 from spatial_fm_ros.core.types import Array, Camera, Depth, Frame, Image, Keyframe, Prediction, Window
 from spatial_fm_ros.evaluation.relative_pose import auc, pair_errors
-from spatial_fm_ros.evaluation.scoreboard import Score, print_scores
+from spatial_fm_ros.evaluation.scoreboard import Score
 from spatial_fm_ros.evaluation.tum import read_tum
-from spatial_fm_ros.offline.report import write_json
 from spatial_fm_ros.simulation.scenario import get_scenario
 from spatial_fm_ros.simulation.simulator import Simulator
 from spatial_fm_ros.sources.base import SourceOptions
@@ -237,14 +234,9 @@ def main() -> int:
         scores = simulated_scores(loaded(config), given.short)
     else:
         scores = kitchen_scores(loaded(config), given.short)
-    print_scores(scores, f"nano, {given.part}")
-    write_json(given.figures, {"scores": [asdict(score) for score in scores]})
+    hand_over(scores, f"nano, {given.part}", given.figures)
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except SpatialFMError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    leave(main)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 
-from spatial_fm_ros.core.errors import InputError
-from spatial_fm_ros.evaluation.scoreboard import Score
+from spatial_fm_ros.core.errors import InputError, SpatialFMError
+from spatial_fm_ros.evaluation.scoreboard import Score, print_scores
 from spatial_fm_ros.offline.report import machine, versions, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -92,6 +93,22 @@ def scores_from(rows: Sequence[dict[str, Any]]) -> list[Score]:
             values["value"] = float("nan")
         scores.append(Score(**values))
     return scores
+
+
+def hand_over(scores: Sequence[Score], title: str, figures: Path | None, **more: Any) -> None:
+    """What a measured program ends with: print its figures, and leave them in a file for who started it."""
+    print_scores(scores, title)
+    if figures is not None:
+        write_json(figures, {"scores": [asdict(score) for score in scores], **more})
+
+
+def leave(main: Callable[[], int]) -> NoReturn:
+    """Run a measured program and end with its exit code; an error of this package is a sentence and code 2."""
+    try:
+        sys.exit(main())
+    except SpatialFMError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def _commit() -> str:

@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.processes import limited_environment, module, run_limited
-from benchmarks.results import Result, scores_from
+from benchmarks.results import Result, hand_over, leave, scores_from
 from spatial_fm_ros.core.config import Config
 from spatial_fm_ros.core.config_files import load_config
-from spatial_fm_ros.core.errors import InputError, SpatialFMError
+from spatial_fm_ros.core.errors import InputError
 from spatial_fm_ros.core.pipeline import Pipeline
 from spatial_fm_ros.core.types import Frame, PoseSample, Update
-from spatial_fm_ros.evaluation.scoreboard import Score, print_scores
+from spatial_fm_ros.evaluation.scoreboard import Score
 from spatial_fm_ros.evaluation.simulated import PublishedDepth, score_against, spread
 from spatial_fm_ros.evaluation.tum import StampedPoses
-from spatial_fm_ros.offline.report import write_json
 from spatial_fm_ros.simulation.scenario import Scenario, get_scenario
 from spatial_fm_ros.simulation.simulator import Sample, Simulator
 
@@ -170,14 +168,9 @@ def main() -> int:
     config = load_config(overrides=overrides)
     run = mapped(rendered(simulator, given.first, given.cores), simulator, config)
     scores = judged(run, simulator, given.cores)
-    print_scores(scores, f"{drive.scenario}, {given.first:g} s")
-    write_json(given.figures, {"scores": [asdict(score) for score in scores]})
+    hand_over(scores, f"{drive.scenario}, {given.first:g} s", given.figures)
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except SpatialFMError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    leave(main)

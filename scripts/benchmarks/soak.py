@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import json
 import os
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -23,9 +22,9 @@ import yaml
 
 from benchmarks.memory import MB, Sample, draw, memory_scores
 from benchmarks.processes import leave_on_sigterm, module, require_ros, ros_environment, run_limited, running
-from benchmarks.results import Result, scores_from
-from spatial_fm_ros.core.errors import InputError, SpatialFMError
-from spatial_fm_ros.evaluation.scoreboard import Score, print_scores
+from benchmarks.results import Result, hand_over, leave, scores_from
+from spatial_fm_ros.core.errors import InputError
+from spatial_fm_ros.evaluation.scoreboard import Score
 from spatial_fm_ros.offline.report import write_json
 
 SCENARIO = "room_patrol"
@@ -280,14 +279,9 @@ def main() -> int:
     given.output.mkdir(parents=True, exist_ok=True)
     leave_on_sigterm()
     scores = drive(given.output, given.duration, given.threads, given.set)
-    print_scores(scores, f"{given.duration / 60:g} simulated minutes")
-    write_json(given.output / "figures.json", {"scores": [asdict(score) for score in scores]})
+    hand_over(scores, f"{given.duration / 60:g} simulated minutes", given.output / "figures.json")
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except SpatialFMError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    leave(main)
