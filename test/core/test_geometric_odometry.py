@@ -156,6 +156,20 @@ def test_wrong_odometry_is_refused_in_traffic(kind: str) -> None:
     assert solved(Traffic(forward(), 0.6, BODIES["lane"]).with_odometry(wrong(kind)))[1] is None
 
 
+def test_odometry_carries_the_window_over_a_gap_in_the_matches() -> None:
+    truth = forward()
+    before, after = (Traffic(truth, 0.0, (0.0, 0.0, 0.0), seed) for seed in (0, 5))
+    views = [*before.views[:4], *after.views[4:]]  # nothing that was seen before is seen after
+    images, guided = solved(views)
+    assert images is None or not images.posed.all()
+    assert guided is not None and guided.structure is not None
+    assert np.allclose(np.linalg.inv(guided.structure.camera_from_world), truth, atol=1e-9)
+    assert set(guided.structure.tracks.view) == set(range(VIEWS))
+    shaken = wrong("shaken")
+    lost = [View(replace(v.keyframe, odom_from_camera=p), v.features) for v, p in zip(views, shaken)]
+    assert solved(lost)[1] is None
+
+
 def test_a_standing_camera_is_not_moved_by_what_passes_it() -> None:
     standing = np.tile(np.eye(4), (VIEWS, 1, 1))
     images, guided = solved(Traffic(standing, 0.45, (0.25, 0.0, 0.3)).views)

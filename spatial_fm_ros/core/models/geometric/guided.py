@@ -130,7 +130,7 @@ class GuidedSolver:
 
     def _hidden(self, structure: Structure, first: int, images: Structure, images_first: int) -> tuple[int, float]:
         """How many points of `structure`, seen in three views or more of the window, fit no place under the
-        images' own cameras, and their share of all such points.
+        images' own cameras or are seen by views that have none, and their share of all such points.
 
         What drives along the camera's way shares its epipolar lines: pairs of views do not tell the two
         motions apart, but there are points that only the true one explains. A jump or a slip of odometry
@@ -141,7 +141,7 @@ class GuidedSolver:
         poses, posed, K = images.camera_from_world[images_first:], images.posed[images_first:], images.K[images_first:]
         seen = posed[window.view]
         error, _ = reproject(window, K, poses, triangulate(window, K, poses, seen))
-        misfit = seen & (error > SURELY_WRONG * self.config.max_reprojection_px)
+        misfit = ~seen | (error > SURELY_WRONG * self.config.max_reprojection_px)
         hidden = int(np.count_nonzero(np.bincount(window.track[misfit], minlength=window.count)))
         return hidden, hidden / max(window.count, 1)
 
