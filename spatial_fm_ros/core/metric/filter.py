@@ -18,6 +18,8 @@ GATE = 4.0
 UNKNOWN = 100.0
 #: Windows that later ones may still correct.
 REMEMBERED = 24
+#: Correlation of the constant errors of two observers of one instrument: the same mount and clock, felt differently.
+SHARED_BIAS = 0.5
 #: An observer this many times less certain than those in use is no party to a conflict.
 WEAKER = 3.0
 
@@ -35,7 +37,10 @@ class _Belief:
 
 
 class ScaleFilter:
-    """Kalman filter of one submap's log-scale with a constant bias per instrument.
+    """Kalman filter of one submap's log-scale with a constant bias per observer.
+
+    Biases of observers of one instrument are correlated (`SHARED_BIAS`), and in questions of agreement these are
+    one voice.
 
     `log_scale` is log(metres per unit) of the chain of windows as seams alone would have built it; what
     the world was corrected by since is told to `update` and `estimate` as `applied`. Seams let the scale
@@ -50,8 +55,10 @@ class ScaleFilter:
         self.observers: tuple[str, ...] = ()
         self.rejected: tuple[str, ...] = ()
         self.reason = ScaleEstimate().reason
-        self._names: list[str] = []  # instruments with a bias, in the order of the state
+        self._names: list[str] = []  # observers with a bias, in the order of the state
         self._systematic: list[float] = []
+        self._siblings: list[int | None] = []  # an earlier observer of the same instrument, by place in `_names`
+        self._instruments: list[str] = []
         self._contradictions: Counter[str] = Counter()  # windows in a row, by instrument
         self._last_use: dict[str, int] = {}
         self._conflict_until = -1
@@ -119,11 +126,8 @@ class ScaleFilter:
         mean = later.mean
         result = [mean[0]]
         for belief in list(self._history)[-2::-1]:
-            size, known = len(mean), len(belief.mean)
-            covariance = np.diag(np.square([0.0, *self._systematic])[:size])
-            covariance[:known, :known] = belief.covariance
-            before = np.zeros(size)
-            before[:known] = belief.mean
+            before, covariance = self._extended(belief.mean, belief.covariance)
+            before, covariance = before[: len(mean)], covariance[: len(mean), : len(mean)]
             predicted = covariance.copy()
             predicted[0, 0] += later.entered
             gain = np.linalg.lstsq(predicted, covariance, rcond=None)[0].T
@@ -147,26 +151,39 @@ class ScaleFilter:
 
     def _forget(self) -> None:
         """Nothing is known of the scale; biases start anew too."""
-        self._mean: Array = np.zeros(1 + len(self._names))
-        self._covariance: Array = np.diag(np.square([UNKNOWN, *self._systematic]))
+        self._mean, self._covariance = self._extended(np.zeros(1), np.array([[UNKNOWN**2]]))
         self._entered = 0.0
         self._history: deque[_Belief] = deque(maxlen=REMEMBERED)
 
     def _know(self, observation: ScaleObservation) -> None:
-        """Give a new instrument its bias."""
-        if observation.instrument in self._names:
+        """Give a new observer its bias."""
+        if observation.name in self._names:
             return
-        self._names.append(observation.instrument)
+        known = observation.instrument in self._instruments
+        self._siblings.append(self._instruments.index(observation.instrument) if known else None)
+        self._names.append(observation.name)
+        self._instruments.append(observation.instrument)
         self._systematic.append(observation.systematic)
-        size = len(self._mean) + 1
-        covariance = np.zeros((size, size))
-        covariance[:-1, :-1] = self._covariance
-        covariance[-1, -1] = observation.systematic**2
-        self._mean, self._covariance = np.append(self._mean, 0.0), covariance
+        self._mean, self._covariance = self._extended(self._mean, self._covariance)
+
+    def _extended(self, mean: Array, covariance: Array) -> tuple[Array, Array]:
+        """A belief with the biases of observers that it did not know: b = r b' + e, where b' is the bias of an
+        observer of the same instrument and e is its own."""
+        while len(mean) <= len(self._names):
+            place = len(mean) - 1
+            sibling, own = self._siblings[place], self._systematic[place] ** 2
+            link = np.zeros(len(mean))
+            if sibling is not None and self._systematic[sibling] > 0:
+                link[1 + sibling] = SHARED_BIAS * self._systematic[place] / self._systematic[sibling]
+                own *= 1.0 - SHARED_BIAS**2
+            across = covariance @ link
+            covariance = np.block([[covariance, across[:, None]], [across[None], np.array([[link @ across + own]])]])
+            mean = np.append(mean, link @ mean)
+        return mean, covariance
 
     def _row(self, observation: ScaleObservation) -> Array:
         row = np.zeros(len(self._mean))
-        row[[0, 1 + self._names.index(observation.instrument)]] = 1.0
+        row[[0, 1 + self._names.index(observation.name)]] = 1.0
         return row
 
     def _innovation(self, observation: ScaleObservation, applied: float) -> tuple[float, float]:

@@ -17,7 +17,7 @@ class ScaleObservation:
     `sigma` is new in every window, `systematic` is the same in all of them (a wheel's radius, a LiDAR's
     extrinsic), so that no number of windows averages it away. `usable` False means the observer is there
     but cannot see scale now, for the `reason` given. figures: what people want to see of it, by name. witness:
-    the instrument whose constant error `systematic` is; observers of one LiDAR share it and are one voice.
+    the instrument behind it; observers of one LiDAR err alike in part, and are one voice.
     """
 
     name: str
