@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -179,8 +180,6 @@ def test_one_image_and_nothing_to_see(recorded, tmp_path, spatial_fm):
 
 
 def test_damaged_images_are_named_and_the_rest_is_mapped(recorded, tmp_path, spatial_fm):
-    import shutil
-
     copy = tmp_path / "sequence"
     shutil.copytree(recorded / "sequence", copy)
     (copy / "images" / "000020.jpg").write_bytes(b"broken")
@@ -222,7 +221,8 @@ def test_debug_shows_the_traceback(tmp_path):
 
 def test_a_whole_run_never_opens_the_truth_beside_its_input(recorded, tmp_path):
     """The embedded model on a sequence folder with truth/ and poses.txt; every file Python opens is watched."""
-    sequence = recorded / "sequence"
+    sequence = tmp_path / "sequence"
+    shutil.copytree(recorded / "sequence", sequence)
     (sequence / "poses.txt").write_text("0 0 0 0 0 0 0 1\n")
     program = (
         "import sys; opened = set(); "
