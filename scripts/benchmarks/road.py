@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,8 @@ from benchmarks.processes import limited_environment, run_limited
 from benchmarks.recorded import data_folder
 from benchmarks.results import ROOT, Result
 from spatial_fm_ros.core.geometry.cameras import project
-from spatial_fm_ros.core.geometry.rotations import invert_pose
-from spatial_fm_ros.core.types import Array, Camera, Depth
+from spatial_fm_ros.core.geometry.rotations import invert_pose, move_points
+from spatial_fm_ros.core.types import Array, Camera, Depth, LidarScan
 from spatial_fm_ros.evaluation.depth import DepthPair, evaluate_depth
 from spatial_fm_ros.evaluation.depth_files import open_depth, read_confidence, read_depth
 from spatial_fm_ros.evaluation.scoreboard import Score, print_scores
@@ -54,8 +55,9 @@ def judged(sequence: Path, folder: Path) -> list[Score]:
     report = json.loads((folder / "report.json").read_text())
     errors = evaluate_trajectory(read_tum(folder / "trajectory.tum"), read_tum(sequence / "poses.txt"))
     ratio = errors.se3.ate.rmse / max(errors.sim3.ate.rmse, 1e-9)
-    depth = evaluate_depth(list(_pairs(sequence, folder)), min_confidence=MIN_CONFIDENCE)
-    scaled = evaluate_depth(list(_pairs(sequence, folder)), scaling="global", min_confidence=MIN_CONFIDENCE)
+    pairs = list(_pairs(sequence, folder))
+    depth = evaluate_depth(pairs, min_confidence=MIN_CONFIDENCE)
+    scaled = evaluate_depth(pairs, scaling="global", min_confidence=MIN_CONFIDENCE)
     where = f"static points, confidence >= {MIN_CONFIDENCE:g}"
     return [
         Score("AbsRel of published depth", depth.abs_rel, "", 0.12, 0.06, note=where),
@@ -73,7 +75,7 @@ def judged(sequence: Path, folder: Path) -> list[Score]:
     ]  # fmt: skip
 
 
-def _pairs(sequence: Path, folder: Path):  # type: ignore[no-untyped-def]
+def _pairs(sequence: Path, folder: Path) -> Iterator[DepthPair]:
     """Published depth beside LiDAR depth on the same pixels."""
     static = _static_scans(sequence)
     index = json.loads((folder / "depth" / "index.json").read_text())["images"]
@@ -88,12 +90,12 @@ def _pairs(sequence: Path, folder: Path):  # type: ignore[no-untyped-def]
 def _static_scans(sequence: Path) -> dict[int, Array]:
     """By stamp: LiDAR points [N, 3] in the camera frame that other scans saw at the same place."""
     source = SequenceFolder(sequence, SourceOptions())
-    scans = {s.stamp_ns: s.points.astype(np.float64) for s in source if type(s).__name__ == "LidarScan"}
+    scans = {s.stamp_ns: s.points.astype(np.float64) for s in source if isinstance(s, LidarScan)}
     described = json.loads((sequence / "sequence.json").read_text())
     camera_from_lidar = np.array(described["camera_from_lidar"]).reshape(4, 4)
     poses: StampedPoses = read_tum(sequence / "lidar_poses.txt")
     at = {int(stamp): pose for stamp, pose in zip(poses.stamps_ns, poses.poses)}
-    world = {stamp: _moved(at[stamp], points) for stamp, points in scans.items() if stamp in at}
+    world = {stamp: move_points(at[stamp], points) for stamp, points in scans.items() if stamp in at}
     trees = {stamp: cKDTree(points) for stamp, points in world.items()}
     static = {}
     for stamp, points in world.items():
@@ -101,13 +103,8 @@ def _static_scans(sequence: Path) -> dict[int, Array]:
         for other, tree in trees.items():
             if abs(other - stamp) >= APART_S * 1e9:
                 seen |= np.isfinite(tree.query(points, distance_upper_bound=STATIC_M, workers=2)[0])
-        static[stamp] = _moved(camera_from_lidar @ invert_pose(at[stamp]), points[seen])
+        static[stamp] = move_points(camera_from_lidar @ invert_pose(at[stamp]), points[seen])
     return static
-
-
-def _moved(a_from_b: Array, points: Array) -> Array:
-    moved: Array = points @ a_from_b[:3, :3].T + a_from_b[:3, 3]
-    return moved
 
 
 def _depth_image(camera: Camera, points: Array) -> Depth:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from spatial_fm_ros.core.geometry.cameras import pinhole_rays
+from spatial_fm_ros.core.geometry.cameras import pinhole_rays, unproject
 from spatial_fm_ros.core.geometry.normals import depth_normals
 from spatial_fm_ros.core.mapping.exposure import MIN_POINTS, exposed, exposure_gains
 
@@ -21,7 +21,7 @@ def test_planes_have_their_normal(normal: tuple) -> None:
     depth = plane_depth(n, 2.0)
     depth[~(depth > 0)] = np.nan
     depth[depth > 20] = np.nan
-    found = depth_normals(K, depth)
+    found = depth_normals(unproject(K, depth))
     known = np.linalg.norm(found, axis=-1) > 0
     assert known.sum() > 300
     np.testing.assert_allclose(found[known], np.broadcast_to(n, found[known].shape), atol=1e-3)
@@ -32,10 +32,10 @@ def test_steps_and_holes_have_none() -> None:
     depth = np.full((48, 64), 2.0, np.float32)
     depth[:, 32:] = 3.0
     depth[10, 10] = np.nan
-    known = np.linalg.norm(depth_normals(K, depth), axis=-1) > 0
+    known = np.linalg.norm(depth_normals(unproject(K, depth)), axis=-1) > 0
     assert not known[:, 31:33].any() and not known[9:12, 10].any() and not known[0].any()
     assert known[20, 5:30].all()
-    assert not depth_normals(K, np.full((2, 64), 2.0, np.float32)).any()
+    assert not depth_normals(unproject(K, np.full((2, 64), 2.0, np.float32))).any()
 
 
 def test_gains_are_found_among_clipped_and_changed_points() -> None:

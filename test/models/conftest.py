@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -15,6 +17,15 @@ from foundation_models import MODELS, TINY, loaded, source
 from foundation_scene import keyframes, pinhole, poses
 
 from spatial_fm_ros.core.types import Keyframe
+
+
+@pytest.fixture(scope="module")
+def two_threads() -> Iterator[None]:
+    """torch on two threads for the time of a module."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -20,18 +20,12 @@ from spatial_fm_ros.core.models.vit.fast import linear as fast_linear
 from spatial_fm_ros.core.models.vit.positions import grid_positions
 from spatial_fm_ros.core.models.vit.rope import rope_table, rotate
 
+pytestmark = pytest.mark.usefixtures("two_threads")
+
 #: Of the largest value; float32 keeps 24 bits, and sums of a thousand terms lose some.
 ROUNDING = 3e-6
 #: bfloat16 keeps 8 bits: a product of two rounded numbers is off by 2^-8 at most, sums by far less.
 LOW = 2e-2
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
 
 
 def worst(got: Tensor, expected: Tensor) -> float:

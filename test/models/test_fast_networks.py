@@ -17,6 +17,8 @@ from spatial_fm_ros.core.models.vit.fast import dtype_policy, optimised
 from spatial_fm_ros.core.models.weights.load import fill, place
 from spatial_fm_ros.core.models.weights.random import randomise
 
+pytestmark = pytest.mark.usefixtures("two_threads")
+
 DATA = Path(__file__).parent / "data"
 #: Networks and a recording of each.
 RECORDED = {
@@ -28,14 +30,6 @@ RECORDED = {
 }
 RESULTS = ("pose_enc", "depth", "depth_conf", "world_points", "world_points_conf", "ray", "ray_conf", "sky")
 TOLERANCE = 2e-5  # of the largest value, as the recordings state it
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
 
 
 def folder(name: str) -> Path:

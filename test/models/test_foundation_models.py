@@ -199,7 +199,7 @@ def test_a_nested_checkpoint_is_metric_and_knows_sky(checkpoints, room) -> None:
     canvas = draw([k.image for k in room[:3]], 84, torch.device("cpu"), 1.0)
     found = said(model, canvas, room[:3])
     with torch.inference_mode():
-        plain = network.eval()(da3_adapter._normalised(canvas.images)[None])
+        plain = network.eval()(da3_adapter.normalised(canvas.images)[None])
     np.testing.assert_array_equal(found.sky, plain.sky[0] >= 0.3)
     np.testing.assert_allclose(found.depth, plain.depth[0], rtol=1e-3)
     np.testing.assert_allclose(found.K[:, :2, :2], plain.intrinsics[0, :, :2, :2], rtol=1e-4)

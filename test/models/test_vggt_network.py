@@ -15,6 +15,8 @@ from spatial_fm_ros.core.errors import InputError, ModelError
 from spatial_fm_ros.core.models import vggt
 from spatial_fm_ros.core.models.vit.pose_encoding import decode
 
+pytestmark = pytest.mark.usefixtures("two_threads")
+
 COPIES = Path(__file__).parent / "data" / "vggt"
 ORIGINALS = os.environ.get("SPATIAL_FM_FIXTURES", "")
 #: The copies keep every third row and column of dense results.
@@ -29,14 +31,6 @@ def fixtures(*names: str) -> list:
     copies = [pytest.param(COPIES / f"vggt_{name}.npz", id=f"{name}-copy") for name in names if name in COPIED]
     originals = [pytest.param(Path(ORIGINALS) / f"vggt_{name}.npz", id=name, marks=absent) for name in names]
     return copies + originals
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
 
 
 def network(name: str, **kwargs) -> vggt.Vggt:

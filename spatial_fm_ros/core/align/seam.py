@@ -17,7 +17,7 @@ from spatial_fm_ros.core.config import SeamConfig
 from spatial_fm_ros.core.errors import InputError
 from spatial_fm_ros.core.geometry.cameras import unproject
 from spatial_fm_ros.core.geometry.robust import huber_weights, tukey_weights, weighted_median
-from spatial_fm_ros.core.geometry.rotations import chordal_mean, nearest_rotation, rotation_angle
+from spatial_fm_ros.core.geometry.rotations import chordal_mean, move_points, nearest_rotation, rotation_angle
 from spatial_fm_ros.core.geometry.similarity import Sim3
 from spatial_fm_ros.core.types import Array, Depth, PosedKeyframe, SeamReport
 
@@ -211,8 +211,8 @@ def _shared_pixels(world: Sequence[PosedKeyframe], window: Sequence[OverlapView]
         in_world = unproject(keyframe.camera.K, keyframe.depth).reshape(-1, 3)[index]
         columns.append(
             (
-                _move(view.window_from_camera, in_window),
-                _move(keyframe.world_from_camera, in_world),
+                move_points(view.window_from_camera, in_window),
+                move_points(keyframe.world_from_camera, in_world),
                 weight.reshape(-1)[index].astype(np.float64),
                 keyframe.depth.reshape(-1)[index].astype(np.float64),
                 view.depth.reshape(-1)[index].astype(np.float64),
@@ -221,23 +221,25 @@ def _shared_pixels(world: Sequence[PosedKeyframe], window: Sequence[OverlapView]
     return _Correspondences(*(np.concatenate(c) for c in zip(*columns, strict=True)))
 
 
-def _depth_ratio(world: Sequence[PosedKeyframe], window: Sequence[OverlapView]) -> float:
-    """Median of world depth over window depth on shared pixels."""
-    logs = []
+def _log_ratios(world: Sequence[PosedKeyframe], window: Sequence[OverlapView]) -> list[Array]:
+    """Of each keyframe with pixels known on both sides: log(world depth / window depth) of these."""
+    ratios = []
     for keyframe, view in zip(world, window, strict=True):
         known = np.isfinite(keyframe.depth) & np.isfinite(view.depth)
-        logs.append(np.log(keyframe.depth[known].astype(np.float64) / view.depth[known]))
-    return float(np.exp(np.median(np.concatenate(logs))))
+        if known.any():
+            ratios.append(np.log(keyframe.depth[known].astype(np.float64) / view.depth[known]))
+    return ratios
+
+
+def _depth_ratio(world: Sequence[PosedKeyframe], window: Sequence[OverlapView]) -> float:
+    """Median of world depth over window depth on shared pixels."""
+    return float(np.exp(np.median(np.concatenate(_log_ratios(world, window)))))
 
 
 def _scale_sigma(world: Sequence[PosedKeyframe], window: Sequence[OverlapView]) -> float:
     """Standard deviation of the log-scale: the scatter of the keyframes' median depth ratios over their root
     number, wide for the few they are (as Student's t would have it, roughly). NaN for a single keyframe."""
-    ratios = []
-    for keyframe, view in zip(world, window, strict=True):
-        known = np.isfinite(keyframe.depth) & np.isfinite(view.depth)
-        if known.any():
-            ratios.append(float(np.median(np.log(keyframe.depth[known].astype(np.float64) / view.depth[known]))))
+    ratios = [float(np.median(each)) for each in _log_ratios(world, window)]
     if len(ratios) < 2:
         return float("nan")
     widened = (len(ratios) + 1.0) / (len(ratios) - 1.0)
@@ -258,8 +260,3 @@ def _largest_rotation_deg(world: Sequence[PosedKeyframe], window: Sequence[Overl
         for k, v in zip(world, window, strict=True)
     ]
     return float(np.degrees(max(angles)))
-
-
-def _move(a_from_b: Array, points: Array) -> Array:
-    moved: Array = points @ a_from_b[:3, :3].T + a_from_b[:3, 3]
-    return moved

@@ -185,14 +185,12 @@ class World:
         limit = self.config.scale.max_correction
         changes = np.clip(wanted - np.array(submap.applied[-len(wanted) :]), -limit, limit)
         largest = float(np.abs(changes).max())
-        past = changes[:-1]
         refined: dict[int, float] = {}
         hinges = [k.id for k in posed if k.id in submap.tail]
-        if len(past) and hinges:
+        if len(changes) > 1 and hinges:
             was = np.mean([submap.tail[i].world_from_camera[:3, 3] for i in hinges], axis=0)
-            newest = submap.applied.pop()
-            refined = submap.bend(past)
-            submap.applied.append(newest)
+            # Its keyframes are not in the submap yet: the window itself is scaled below.
+            refined = submap.bend(np.append(changes[:-1], 0.0))
             now = np.mean([submap.tail[i].world_from_camera[:3, 3] for i in hinges], axis=0)
             sim = Sim3(1.0, np.eye(3), now - was) @ sim
         # The window itself is scaled about the cameras it hangs on.

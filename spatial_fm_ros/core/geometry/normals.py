@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from spatial_fm_ros.core.geometry.cameras import unproject
-from spatial_fm_ros.core.types import Array, Depth
+from spatial_fm_ros.core.types import Array
 
 #: Neighbours whose depths differ by more than this share lie on different surfaces.
 LARGEST_STEP = 0.1
 
 
-def depth_normals(K: Array, depth: Depth) -> Array:
+def depth_normals(points: Array) -> Array:
     """Unit normals float64 [h, w, 3] in the camera frame, towards the camera; 0 where they are unknown.
 
-    The cross product of central differences of the unprojected depth [h, w], NaN unknown, of the pinhole
-    K [3, 3]. Unknown at the image border, beside unknown depth and across depth steps.
+    The cross product of central differences of `points` [h, w, 3], an unprojected depth image, NaN unknown.
+    Unknown at the image border, beside unknown depth and across depth steps.
     """
-    normals = np.zeros((*depth.shape, 3))
-    if min(depth.shape) < 3:
+    normals = np.zeros(points.shape)
+    if min(points.shape[:2]) < 3:
         return normals
-    points = unproject(K, depth)
     across = points[1:-1, 2:] - points[1:-1, :-2]
     down = points[2:, 1:-1] - points[:-2, 1:-1]
-    inner = depth[1:-1, 1:-1]
+    inner = points[1:-1, 1:-1, 2]
     with np.errstate(invalid="ignore"):
         flat = (np.abs(across[..., 2]) < 2 * LARGEST_STEP * inner) & (np.abs(down[..., 2]) < 2 * LARGEST_STEP * inner)
     normal = np.cross(down, across)  # right-handed with y down, this points at the camera

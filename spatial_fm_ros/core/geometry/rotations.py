@@ -87,6 +87,12 @@ def invert_pose(a_from_b: ArrayLike) -> Array:
     return pose_from(Rt, -(Rt @ pose[..., :3, 3:])[..., 0])
 
 
+def move_points(a_from_b: Array, points: Array) -> Array:
+    """Points [N, 3] of frame b in frame a, by a pose [4, 4]; the dtype is that of their product."""
+    moved: Array = points @ a_from_b[:3, :3].T + a_from_b[:3, 3]
+    return moved
+
+
 def is_pose(matrix: ArrayLike, tolerance: float = 1e-3) -> bool:
     """Whether `matrix` is 4x4, finite, with a proper rotation and the last row 0 0 0 1."""
     M = np.asarray(matrix, dtype=np.float64)

@@ -20,7 +20,7 @@ from scipy.spatial.transform import Rotation
 from spatial_fm_ros.core.config import LidarConfig
 from spatial_fm_ros.core.errors import InputError
 from spatial_fm_ros.core.geometry.robust import tukey_weights
-from spatial_fm_ros.core.geometry.rotations import invert_pose, is_pose, pose_from
+from spatial_fm_ros.core.geometry.rotations import invert_pose, is_pose, move_points, pose_from
 from spatial_fm_ros.core.geometry.similarity import Sim3
 from spatial_fm_ros.core.lidar.deskew import deskewed
 from spatial_fm_ros.core.lidar.planes import PlaneCloud, normal_equations, stepped
@@ -159,7 +159,7 @@ class LidarOdometry:
         if self._stamp_ns is not None:
             self._motion, self._motion_ns = step, span_ns
         self._map.update(dense, pose)
-        self._recent.append(dense @ pose[:3, :3].T + pose[:3, 3])
+        self._recent.append(move_points(pose, dense))
         self._odom_from_lidar, self._stamp_ns = pose, stamp
 
     def _aligned(self, points: Array, predicted: Array) -> Array | None:
@@ -247,7 +247,7 @@ class LidarOdometry:
         """Share of points [M, 3] that lie within a voxel of what recent scans saw."""
         reach = float(self._settings.mapping.voxel_size)
         tree = cKDTree(np.concatenate(self._recent))
-        distance, _ = tree.query(points @ pose[:3, :3].T + pose[:3, 3], distance_upper_bound=reach)
+        distance, _ = tree.query(move_points(pose, points), distance_upper_bound=reach)
         return float(np.isfinite(distance).mean())
 
 

@@ -9,11 +9,12 @@ import cv2
 import numpy as np
 
 from spatial_fm_ros.core.config import LidarScaleConfig
+from spatial_fm_ros.core.geometry.cameras import unproject
 from spatial_fm_ros.core.geometry.normals import depth_normals
-from spatial_fm_ros.core.geometry.rotations import invert_pose, is_pose
+from spatial_fm_ros.core.geometry.rotations import move_points
 from spatial_fm_ros.core.intake.sensors import Sensors
 from spatial_fm_ros.core.metric.projection import Visible, depth_field, visible
-from spatial_fm_ros.core.metric.scan_placing import ScanPlacer, nearest_scan, possible_hits
+from spatial_fm_ros.core.metric.scan_placing import ScanPlacer, mount_of, nearest_scan, possible_hits
 from spatial_fm_ros.core.types import Array, Depth, PointCloud, PointSource, PosedKeyframe
 
 #: Chance that a LiDAR depth on the right pixel is within 5 %: what is left is beams that graze an edge.
@@ -46,15 +47,10 @@ class LidarSurface:
         return joined_surface(keyframe, in_camera)
 
     def _scan_in_camera(self, keyframe: PosedKeyframe, window: Sequence[PosedKeyframe]) -> Array | None:
-        rig = self.sensors.rig
-        if rig.body_from_lidar is None or rig.body_from_camera is None:
-            return None
-        if not (is_pose(rig.body_from_lidar) and is_pose(rig.body_from_camera)):
-            return None
+        camera_from_lidar, _ = mount_of(self.sensors.rig)
         scan = nearest_scan(self.sensors.scans, keyframe.stamp_ns, round(self.config.max_gap_s * 1e9))
-        if scan is None:
+        if camera_from_lidar is None or scan is None:
             return None
-        camera_from_lidar = invert_pose(rig.body_from_camera) @ rig.body_from_lidar
         placer = ScanPlacer(self.sensors, window, camera_from_lidar)
         part = possible_hits(scan, camera_from_lidar, keyframe.camera)
         moved = placer.by_poses(part, keyframe.stamp_ns)
@@ -76,9 +72,9 @@ def joined_surface(keyframe: PosedKeyframe, in_camera: Array) -> tuple[PosedKeyf
     corrected = _drawn_to(keyframe.depth, seen, ratio)
     row, column, points = seen.row[shown], seen.column[shown], seen.points[shown]
     pose = keyframe.world_from_camera
-    normals = depth_normals(keyframe.camera.K, corrected)[row, column] @ pose[:3, :3].T
+    normals = depth_normals(unproject(keyframe.camera.K, corrected))[row, column] @ pose[:3, :3].T
     cloud = PointCloud(
-        (points @ pose[:3, :3].T + pose[:3, 3]).astype(np.float32),
+        move_points(pose, points).astype(np.float32),
         keyframe.image[row, column],
         np.full(len(points), LIDAR_CONFIDENCE, np.float32),
         normals.astype(np.float32),

@@ -7,6 +7,7 @@ import numpy as np
 from spatial_fm_ros.core.config import MapConfig
 from spatial_fm_ros.core.geometry.cameras import unproject
 from spatial_fm_ros.core.geometry.normals import depth_normals
+from spatial_fm_ros.core.geometry.rotations import move_points
 from spatial_fm_ros.core.types import PointCloud, PosedKeyframe
 
 
@@ -18,8 +19,9 @@ def surface_points(keyframe: PosedKeyframe, config: MapConfig) -> PointCloud:
     if config.max_depth > 0:
         use &= depth <= config.max_depth
     pose = keyframe.world_from_camera
-    points = unproject(keyframe.camera.K, keyframe.depth)[grid][use] @ pose[:3, :3].T + pose[:3, 3]
-    normals = depth_normals(keyframe.camera.K, keyframe.depth)[grid][use] @ pose[:3, :3].T
+    in_camera = unproject(keyframe.camera.K, keyframe.depth)
+    points = move_points(pose, in_camera[grid][use])
+    normals = depth_normals(in_camera)[grid][use] @ pose[:3, :3].T
     return PointCloud(
         points.astype(np.float32),
         keyframe.image[grid][use],

@@ -101,9 +101,10 @@ class ScaleFilter:
             # More keep denying the estimate than confirm it: it is what is wrong.
             self._forget()
             agreeing = self._agreeing(seen, applied)
+            against = self._against(seen, agreeing)
         rejected = [f"{o.name}: {o.reason}" for o in observations if not o.usable]
         rejected += [self._contradiction(o, applied) for o in seen if o not in agreeing]
-        denied = self._denied(seen, agreeing)
+        denied = self._denied(agreeing, against)
         for observation in seen:
             if observation in agreeing:
                 self._fuse(observation, applied)
@@ -240,9 +241,8 @@ class ScaleFilter:
             }
         )
 
-    def _denied(self, seen: Sequence[ScaleObservation], agreeing: Sequence[ScaleObservation]) -> str:
+    def _denied(self, agreeing: Sequence[ScaleObservation], against: Sequence[str]) -> str:
         """Why the estimate is in doubt: as many keep denying it as confirm it. Empty when it is not."""
-        against = self._against(seen, agreeing)
         behind = self._behind(agreeing, against)
         if not behind or not against or len(against) < len(behind):
             return ""

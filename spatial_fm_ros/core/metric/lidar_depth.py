@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from spatial_fm_ros.core.config import ScaleConfig
-from spatial_fm_ros.core.geometry.rotations import invert_pose, is_pose
 from spatial_fm_ros.core.intake.sensors import Sensors
 from spatial_fm_ros.core.metric.depth_ratio import DepthRatio, View, rough_log_scale, window_ratio
 from spatial_fm_ros.core.metric.observers import PlacedWindow, ScaleObservation, unusable
 from spatial_fm_ros.core.metric.projection import DepthField, depth_field, hits
-from spatial_fm_ros.core.metric.scan_placing import ScanPlacer, nearest_scan, possible_hits
+from spatial_fm_ros.core.metric.scan_placing import ScanPlacer, mount_of, nearest_scan, possible_hits
 from spatial_fm_ros.core.types import Array, LidarScan, PosedKeyframe
 
 #: A cloud all of which is farther than any robot's LiDAR reaches, in metres, is in millimetres.
@@ -49,7 +48,7 @@ class LidarDepthObserver:
         """See ScaleObserver; None while no scan has come."""
         if not len(self.sensors.scans):
             return None
-        camera_from_lidar, problem = self._extrinsic()
+        camera_from_lidar, problem = mount_of(self.sensors.rig)
         if camera_from_lidar is None:
             return unusable(self.name, problem)
         keyframes = [k for k in window.keyframes if np.isfinite(k.world_from_camera).all()]
@@ -71,17 +70,6 @@ class LidarDepthObserver:
 
     def reset(self) -> None:
         self._guess = 0.0
-
-    def _extrinsic(self) -> tuple[Array | None, str]:
-        """camera_from_lidar, or None and why."""
-        rig = self.sensors.rig
-        for pose, what in ((rig.body_from_lidar, "LiDAR"), (rig.body_from_camera, "camera")):
-            if pose is None:
-                return None, f"where the {what} is mounted is not known: its frame is not connected in TF"
-            if not is_pose(pose):
-                return None, f"the {what}'s mount is not a rigid transform (mirrored, scaled or NaN): correct its TF"
-        assert rig.body_from_camera is not None and rig.body_from_lidar is not None
-        return invert_pose(rig.body_from_camera) @ rig.body_from_lidar, ""
 
     def _sights(
         self, keyframes: Sequence[PosedKeyframe], placer: ScanPlacer, camera_from_lidar: Array

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from spatial_fm_ros.core.config import LidarConfig, ScaleConfig
 from spatial_fm_ros.core.errors import InputError
-from spatial_fm_ros.core.geometry.rotations import chordal_mean, invert_pose, is_pose, rotation_angle
+from spatial_fm_ros.core.geometry.rotations import chordal_mean, invert_pose, is_pose, move_points, rotation_angle
 from spatial_fm_ros.core.geometry.similarity import Sim3
 from spatial_fm_ros.core.intake.sensors import Sensors
 from spatial_fm_ros.core.lidar.local_map import LocalMap, one_per_cell, thinned
@@ -147,7 +147,7 @@ class RegistrationObserver:
         cameras = np.stack([k.odom_from_camera for k in keyframes if k.odom_from_camera is not None])
         points = np.concatenate(clouds).astype(np.float64)
         seen = [
-            _into(invert_pose(pose), points[_sees(pose, k, points, 0.0)]) for pose, k in zip(cameras, keyframes)
+            move_points(invert_pose(pose), points[_sees(pose, k, points, 0.0)]) for pose, k in zip(cameras, keyframes)
         ]
         scale = _coarse_scale(keyframes, fields, seen)
         return scale if isinstance(scale, str) else _Scene(cameras, points, scale)
@@ -174,7 +174,7 @@ class RegistrationObserver:
             scale = found
         cameras = np.stack([k.world_from_camera for k in keyframes])
         cameras[:, :3, 3] *= scale
-        return _Scene(cameras, np.concatenate([_into(cameras[i], cloud) for i, cloud in placed.items()]), scale)
+        return _Scene(cameras, np.concatenate([move_points(cameras[i], cloud) for i, cloud in placed.items()]), scale)
 
 
 def _some(keyframes: Sequence[PosedKeyframe]) -> list[PosedKeyframe]:
@@ -194,13 +194,8 @@ def _coarse_scale(
     return float(np.exp(np.median(ratios)))
 
 
-def _into(a_from_b: Array, points: Array) -> Array:
-    moved: Array = points @ a_from_b[:3, :3].T + a_from_b[:3, 3]
-    return moved
-
-
 def _sees(metric_from_camera: Array, keyframe: PosedKeyframe, points: Array, margin: float) -> NDArray[np.bool_]:
-    x, y, z = (_into(invert_pose(metric_from_camera), points)).T
+    x, y, z = (move_points(invert_pose(metric_from_camera), points)).T
     return in_view(keyframe.camera, x, y, z, margin)
 
 
@@ -233,7 +228,7 @@ def _source(keyframes: Sequence[PosedKeyframe], fields: Sequence[DepthField]) ->
         z = np.exp(field.log_depth[rows[chosen], columns[chosen]].astype(np.float64))
         length = np.linalg.norm(ray, axis=1)
         pose = keyframe.world_from_camera
-        points.append(_into(pose, ray * z[:, None]))
+        points.append(move_points(pose, ray * z[:, None]))
         rays.append((ray / length[:, None]) @ pose[:3, :3].T)
         depths.append(z * length)
         groups.append(np.full(len(chosen), i))

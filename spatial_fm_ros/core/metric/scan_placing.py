@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from spatial_fm_ros.core.geometry.rotations import interpolate_pose
+from spatial_fm_ros.core.geometry.rotations import interpolate_pose, invert_pose, is_pose, move_points
 from spatial_fm_ros.core.intake.scans import ScanBuffer
 from spatial_fm_ros.core.intake.sensors import Sensors
 from spatial_fm_ros.core.lidar.deskew import deskewed
 from spatial_fm_ros.core.metric.projection import in_view
-from spatial_fm_ros.core.types import Array, Camera, LidarScan, PosedKeyframe
+from spatial_fm_ros.core.types import Array, Camera, LidarScan, PosedKeyframe, Rig
 
 #: A sweep is not longer than this, so that one that began earlier cannot reach an image.
 LONGEST_SWEEP_S = 0.35
@@ -22,6 +22,17 @@ VIEW_MARGIN = 0.35
 NO_RETURN_M = 0.1
 #: More points of one scan do not change its mode.
 MOST_POINTS = 12_000
+
+
+def mount_of(rig: Rig) -> tuple[Array | None, str]:
+    """camera_from_lidar [4, 4], or None and why it is not known."""
+    for pose, what in ((rig.body_from_lidar, "LiDAR"), (rig.body_from_camera, "camera")):
+        if pose is None:
+            return None, f"where the {what} is mounted is not known: its frame is not connected in TF"
+        if not is_pose(pose):
+            return None, f"the {what}'s mount is not a rigid transform (mirrored, scaled or NaN): correct its TF"
+    assert rig.body_from_camera is not None and rig.body_from_lidar is not None
+    return invert_pose(rig.body_from_camera) @ rig.body_from_lidar, ""
 
 
 def nearest_scan(scans: ScanBuffer, stamp_ns: int, max_gap_ns: int) -> LidarScan | None:
@@ -92,8 +103,7 @@ class ScanPlacer:
         return self._in_camera(scan.points if moved is None else moved)
 
     def _in_camera(self, points: NDArray[np.float32]) -> Array:
-        turned: Array = points.astype(np.float64) @ self._camera_from_lidar[:3, :3].T + self._camera_from_lidar[:3, 3]
-        return turned
+        return move_points(self._camera_from_lidar, points.astype(np.float64))
 
     def _camera_at(self, stamp_ns: int, scale: float) -> Array | None:
         """world_from_camera in metres between two keyframes; None outside of the window."""

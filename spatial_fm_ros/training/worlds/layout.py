@@ -62,6 +62,17 @@ class Bodies:
         self.center[:, where], self.half[:, where], self.present[:, where] = center, half, present
         self.yaw[:, where] = yaw
 
+    def fields(self) -> dict[str, Tensor]:
+        """Those of Layout that tell of bodies."""
+        return {
+            "center": self.center,
+            "half": self.half,
+            "velocity": self.velocity,
+            "yaw": self.yaw,
+            "tilt": self.tilt,
+            "present": self.present,
+        }
+
 
 def xyz(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
     """[..., 3] of three tensors that broadcast."""

@@ -92,12 +92,7 @@ def indoor(draw: Draw, batch: int, kind: Tensor) -> Layout:
     target = torch.cat([place[:, 0] * table, draw.uniform(0.5, 1.2, batch, 1)], -1)
     reach = torch.minimum(length, width)[:, 0] - margin
     return Layout(
-        b.center,
-        b.half,
-        b.velocity,
-        b.yaw,
-        b.tilt,
-        b.present,
+        **b.fields(),
         **flat_ground(draw, batch, False),
         low=low,
         high=high,

@@ -83,12 +83,7 @@ def street(draw: Draw, batch: int) -> Layout:
     high = torch.stack([torch.full_like(base, 18), road[:, 0], base + 0.3], -1)
     target = torch.stack([draw.uniform(-8, 8, batch), draw.sign(batch) * walk[:, 0], base], -1)
     return Layout(
-        b.center,
-        b.half,
-        b.velocity,
-        b.yaw,
-        b.tilt,
-        b.present,
+        **b.fields(),
         **flat_ground(draw, batch, True),
         low=low,
         high=high,
@@ -168,12 +163,7 @@ def field(draw: Draw, batch: int) -> Layout:
     high = torch.stack([reach, reach, base + 1.0], -1)
     target = torch.cat([draw.normal(batch, 2), base[:, None]], -1)
     return Layout(
-        b.center,
-        b.half,
-        b.velocity,
-        b.yaw,
-        b.tilt,
-        b.present,
+        **b.fields(),
         grounded=torch.ones_like(flat),
         flat=flat,
         heights=heights,

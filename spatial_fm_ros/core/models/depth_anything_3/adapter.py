@@ -19,6 +19,7 @@ from spatial_fm_ros.core.models.depth_anything_3.metric_head import NON_SKY, met
 from spatial_fm_ros.core.models.depth_anything_3.nested import Nested, align, in_metres
 from spatial_fm_ros.core.models.depth_anything_3.network import AnyView, Metric
 from spatial_fm_ros.core.models.depth_anything_3.posed import centres, normalised_extrinsics, predicted_from_given
+from spatial_fm_ros.core.models.depth_anything_3.preprocess import normalised
 from spatial_fm_ros.core.models.depth_anything_3.presets import HUB_NAMES, PATCH, PRESETS, NetworkConfig
 from spatial_fm_ros.core.models.foundation.features import Features
 from spatial_fm_ros.core.models.foundation.images import Canvas
@@ -26,8 +27,6 @@ from spatial_fm_ros.core.models.foundation.model import FoundationModel
 from spatial_fm_ros.core.models.foundation.output import NetworkOutput
 from spatial_fm_ros.core.types import Array, Keyframe
 
-#: Of the images the network was trained on, RGB.
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 #: Share of sky in a window that leaves nothing to measure.
 NOTHING_BUT_SKY = 0.98
 #: A network whose camera centres miss the given ones by more than this share of their extent has not followed them.
@@ -85,7 +84,7 @@ class DepthAnything3Model(FoundationModel):
         return _preset(settings) or variant or "base"
 
     def embed(self, network: nn.Module, images: Tensor) -> Features:
-        images = _normalised(images)[None]
+        images = normalised(images)[None]
         if isinstance(network, Metric):
             metric = network(images)
             return metric.raw_depth[0], metric.sky[0]
@@ -206,9 +205,3 @@ def _in_given_world(camera_from_world: Array, given: Array | None) -> tuple[Arra
     if np.linalg.norm(missed) > MAX_MISFIT * np.linalg.norm(wanted - wanted.mean(axis=0)):
         return world_from_camera, 1.0
     return given_from_own.apply_pose(world_from_camera), given_from_own.scale
-
-
-def _normalised(images: Tensor) -> Tensor:
-    """Images [N, 3, h, w] in [0, 1] as the network takes them."""
-    mean, std = (images.new_tensor(values)[:, None, None] for values in (MEAN, STD))
-    return (images - mean) / std
