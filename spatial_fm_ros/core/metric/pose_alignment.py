@@ -6,6 +6,7 @@ about it nor, under noise, its sign, so there the orientations give the rotation
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -15,7 +16,7 @@ from scipy.stats import t as student
 
 from spatial_fm_ros.core.errors import InputError
 from spatial_fm_ros.core.geometry.robust import huber_weights, weighted_median
-from spatial_fm_ros.core.geometry.rotations import chordal_mean, nearest_rotation, rotation_angle
+from spatial_fm_ros.core.geometry.rotations import chordal_mean, invert_pose, nearest_rotation, rotation_angle
 from spatial_fm_ros.core.geometry.similarity import Sim3, umeyama
 from spatial_fm_ros.core.metric.linearity import PathShape, path_shape
 from spatial_fm_ros.core.types import Array
@@ -64,8 +65,12 @@ class PoseAlignment:
         return Sim3(self.scale, self.rotation, self.translation)
 
 
-def align_poses(odom: Array, world: Array, min_travel_m: float) -> PoseAlignment:
+def align_poses(
+    odom: Array, world: Array, min_travel_m: float, body_from_camera: Array | None = None
+) -> PoseAlignment:
     """Align camera poses world_from_camera with odom_from_camera, both [N, 4, 4], N >= 3, by keyframe.
+
+    body_from_camera [4, 4]: the camera on the body whose steps odometry measures; None: they are the camera's own.
 
     Distances alone choose the keyframes that agree on one scale. The linearity of both paths then decides
     about the rotation: three-point RANSAC (Fischler and Bolles 1981) and Umeyama's fit (1991), or on a
@@ -73,6 +78,7 @@ def align_poses(odom: Array, world: Array, min_travel_m: float) -> PoseAlignment
     agree, sigma is infinite. Raises InputError when orientations spread so widely that they have no mean.
     """
     a, b = odom[:, :3, 3], world[:, :3, 3]
+    body_from_camera = np.eye(4) if body_from_camera is None else body_from_camera
     turns = odom[:, :3, :3] @ np.swapaxes(world[:, :3, :3], -1, -2)
     oriented = _mean_rotation(turns)
     gap_deg = _gap_deg(turns, oriented)
@@ -92,10 +98,12 @@ def align_poses(odom: Array, world: Array, min_travel_m: float) -> PoseAlignment
             tolerance = _tolerance(travel)
             found = _ransac(a, b, ratio, oriented if gap_deg < SOUND_GAP_DEG else None, tolerance)
         if found is None:
-            log_scale, sigma = scale_of(*_on_line(a[fits], b[fits], shape, seen))
+            readings = (a[fits], _followed(odom[fits], world[fits], body_from_camera))
+            log_scale, sigma = scale_of([_on_line(each, b[fits], path_shape(each), seen) for each in readings])
         else:
             kind, (fits, rotation) = "umeyama", found
-            log_scale, sigma = scale_of(a[fits], b[fits], turned=True)
+            readings = (a[fits], _followed(odom[fits], world[fits], body_from_camera))
+            log_scale, sigma = scale_of([(each, b[fits]) for each in readings], turned=True)
         # What was left out as an outlier may have been the tail of the noise.
         sigma *= float(np.sqrt(len(a) / fits.sum()))
     scale = float(np.exp(log_scale))
@@ -103,54 +111,76 @@ def align_poses(odom: Array, world: Array, min_travel_m: float) -> PoseAlignment
     return PoseAlignment(kind, scale, rotation, translation, fits, sigma, travel, _gap_deg(turns, rotation))
 
 
-def scale_of(a: Array, b: Array, turned: bool = False) -> tuple[float, float]:
-    """log(scale) and its standard deviation for a = scale * b + t, [N, C] in order along the path.
+def scale_of(paths: Sequence[tuple[Array, Array]], turned: bool = False) -> tuple[float, float]:
+    """log(scale) and its standard deviation for a = scale * b + t, each [N, C] in order along the path.
 
-    `turned`: b is also rotated by an unknown rotation (C = 3).
+    paths: readings (a, b) of one path that differ in how the steps of a are turned; `turned`: b is also
+    rotated by an unknown rotation (C = 3).
 
-    Errors of poses are partly new in every keyframe and partly a walk, and the walk weighs the ends of the
-    path differently. Neither share is known, so generalised least squares is done for each of `WALKS` and
-    averaged by restricted likelihood (Patterson and Thompson 1971). Both sides may err, so the scale is
-    that of symmetric regression (Horn 1987). Few keyframes: sigma is widened to Student's quantile.
-    Not enough of them: sigma is infinite.
+    Errors of poses are partly new in every keyframe and partly a walk, and the walk weighs the ends of the path
+    differently. Neither share is known, nor which reading errs less, so generalised least squares is done for
+    each reading and each of `WALKS` and averaged by restricted likelihood (Patterson and Thompson 1971). Both sides
+    may err, so the scale is that of symmetric regression (Horn 1987). Few keyframes: sigma is widened to Student's
+    quantile. Not enough of them: sigma is infinite.
     """
-    count, columns = a.shape
+    count, columns = paths[0][0].shape
     freedom = columns * (count - 1) - (4 if turned else 1)
     if freedom < 1:
+        (a, b), *_ = paths
         return float(np.log(np.linalg.norm(np.ptp(a, axis=0)) / np.linalg.norm(np.ptp(b, axis=0)))), float("inf")
-    steps = np.linalg.norm(np.diff(a, axis=0), axis=1)
-    way = np.concatenate([[0.0], np.cumsum(steps)]) / max(float(steps.mean()), 1e-12)
-    walked = np.minimum(way[:, None], way[None, :])
-    logs, variances, likelihoods = [], [], []
-    for walk in WALKS:
-        V = np.eye(count) + walk**2 * walked
-        inverse = np.linalg.inv(V)
-        row = inverse.sum(axis=0)
-        projector = inverse - np.outer(row, row) / row.sum()
-        spread = b.T @ projector @ b
-        aa, bb = float(np.sum(a * (projector @ a))), float(np.trace(spread))
-        # What is known of the fitted parameters: the scale, and the three angles of a rotation.
-        known = np.log(bb) + (np.linalg.slogdet(bb * np.eye(3) - spread)[1] if turned else 0.0)
-        covariance = a.T @ projector @ b
-        ab = float(np.sum(nearest_rotation(covariance) * covariance) if turned else np.trace(covariance))
-        if not ab > 0:
-            continue
-        unexplained = max(1.0 - ab * ab / (aa * bb), 1e-12)
-        logs.append(0.5 * np.log(aa / bb))
-        # Half the unexplained share is how far symmetric regression is from either one-sided one.
-        variances.append(unexplained / freedom + (0.5 * unexplained) ** 2)
-        likelihoods.append(
-            -0.5 * columns * (np.linalg.slogdet(V)[1] + np.log(row.sum()))
-            - 0.5 * known - 0.5 * freedom * np.log(unexplained * aa) - np.log(1.0 + walk)
-        )  # fmt: skip
-    if not logs:
+    fits = [_fitted(a, b, walk, freedom, turned) for a, b in paths for walk in WALKS]
+    found = np.array([fit for fit in fits if fit is not None])
+    if not len(found):
         return 0.0, float("inf")
-    chance = np.exp(np.array(likelihoods) - max(likelihoods))
+    logs, variances, likelihoods = found.T
+    chance = np.exp(likelihoods - likelihoods.max())
     chance /= chance.sum()
     mean = float(chance @ logs)
-    variance = float(chance @ (np.array(variances) + (np.array(logs) - mean) ** 2))
+    variance = float(chance @ (variances + (logs - mean) ** 2))
     widened = float(student.ppf(0.977, freedom)) / 2.0
     return mean, max(widened * float(np.sqrt(variance)), SMALLEST_SIGMA)
+
+
+def _fitted(a: Array, b: Array, walk: float, freedom: int, turned: bool) -> tuple[float, float, float] | None:
+    """log(scale), its variance and the log of the restricted likelihood under one share of a walk in the errors;
+    None where the paths run against each other."""
+    count, columns = a.shape
+    steps = np.linalg.norm(np.diff(a, axis=0), axis=1)
+    way = np.concatenate([[0.0], np.cumsum(steps)]) / max(float(steps.mean()), 1e-12)
+    V = np.eye(count) + walk**2 * np.minimum(way[:, None], way[None, :])
+    inverse = np.linalg.inv(V)
+    row = inverse.sum(axis=0)
+    projector = inverse - np.outer(row, row) / row.sum()
+    spread = b.T @ projector @ b
+    aa, bb = float(np.sum(a * (projector @ a))), float(np.trace(spread))
+    # What is known of the fitted parameters: the scale, and the three angles of a rotation.
+    known = np.log(bb) + (np.linalg.slogdet(bb * np.eye(3) - spread)[1] if turned else 0.0)
+    covariance = a.T @ projector @ b
+    ab = float(np.sum(nearest_rotation(covariance) * covariance) if turned else np.trace(covariance))
+    if not ab > 0:
+        return None
+    unexplained = max(1.0 - ab * ab / (aa * bb), 1e-12)
+    likelihood = (
+        -0.5 * columns * (np.linalg.slogdet(V)[1] + np.log(row.sum()))
+        - 0.5 * known - 0.5 * freedom * np.log(unexplained * aa) - np.log(1.0 + walk)
+    )  # fmt: skip
+    # Half the unexplained share is how far symmetric regression is from either one-sided one.
+    return 0.5 * float(np.log(aa / bb)), unexplained / freedom + (0.5 * unexplained) ** 2, float(likelihood)
+
+
+def _followed(odom: Array, world: Array, body_from_camera: Array) -> Array:
+    """Camera centres [N, 3] by odometry's steps and the images' orientations; odom, world as in `align_poses`.
+
+    The heading that odometry has lost since the start bends its path, and its tilt swings a camera far from the
+    body: neither is felt by the body's steps as seen from the camera.
+    """
+    body = odom @ invert_pose(body_from_camera)
+    turns = world[:, :3, :3] @ np.swapaxes(odom[:, :3, :3], -1, -2)
+    between = nearest_rotation(turns[1:] + turns[:-1])
+    steps = np.einsum("nij,nj->ni", between, np.diff(body[:, :3, 3], axis=0))
+    lever = world[:, :3, :3] @ body_from_camera[:3, :3].T @ body_from_camera[:3, 3]
+    followed: Array = np.vstack([np.zeros(3), np.cumsum(steps, axis=0)]) + lever
+    return followed
 
 
 def _tolerance(travel_m: float) -> float:

@@ -50,7 +50,8 @@ class PoseObserver:
             return unusable(self.name, reason + (f"; {jump}" if jump else ""))
         odom = np.stack([k.odom_from_camera for k in newer if k.odom_from_camera is not None])
         try:
-            found = align_poses(odom, np.stack([k.world_from_camera for k in newer]), self.config.min_travel_m)
+            world = np.stack([k.world_from_camera for k in newer])
+            found = align_poses(odom, world, self.config.min_travel_m, extrinsic)
         except InputError as error:
             return unusable(self.name, f"orientations of odometry and images have nothing in common: {error}")
         self.alignment = found
