@@ -14,7 +14,7 @@ from spatial_fm_ros.core.geometry.cameras import project, unproject
 from spatial_fm_ros.core.geometry.rotations import pose_from
 from spatial_fm_ros.core.intake.scans import ScanBuffer
 from spatial_fm_ros.core.intake.sensors import Sensors
-from spatial_fm_ros.core.metric.extrinsic_slack import explained, sensitivity
+from spatial_fm_ros.core.metric.extrinsic_slack import REGION_ERROR, explained, region_error, regions, sensitivity
 from spatial_fm_ros.core.metric.lidar_depth import LidarDepthObserver
 from spatial_fm_ros.core.metric.observers import PlacedWindow, ScaleObservation
 from spatial_fm_ros.core.metric.projection import Hits, depth_field, hits
@@ -385,6 +385,17 @@ def test_an_extrinsic_error_is_taken_out_as_far_as_ratios_show_it() -> None:
     certain = LidarScaleConfig(extrinsic_sigma_deg=0.0, extrinsic_sigma_m=0.0)
     nothing = explained(turn @ changes, weights, 0.02, changes, certain)
     assert not nothing.correction.any() and nothing.sigma == 0.0
+
+
+def test_how_far_regions_err_is_seen() -> None:
+    """From the residuals where they tell, from what is known beforehand where they do not."""
+    found = on_plane(np.array([0.2, 0.5, 0.8]), 2.0, 4000)[1]
+    tiles, rng = regions(found), np.random.default_rng(8)
+    assert len(np.bincount(tiles)) == 20 and np.ptp(np.bincount(tiles)) <= 1
+    weights, white = np.ones(len(tiles)), rng.normal(0, 0.05, len(tiles))
+    smooth, rough = (region_error(white + np.append(rng.normal(0, e, 19), 0)[tiles], weights, tiles) for e in (0, 0.06))
+    assert smooth < 0.6 * REGION_ERROR and 0.04 < rough < 0.08
+    assert region_error(white, (tiles < 7).astype(float), tiles) == REGION_ERROR
 
 
 def test_no_point_of_the_image_is_cut_away_early() -> None:

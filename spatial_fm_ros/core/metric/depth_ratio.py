@@ -9,7 +9,14 @@ import numpy as np
 from scipy.stats import t as student
 
 from spatial_fm_ros.core.config import LidarScaleConfig
-from spatial_fm_ros.core.metric.extrinsic_slack import Slack, explained, sensitivity
+from spatial_fm_ros.core.metric.extrinsic_slack import (
+    REGION_ERROR,
+    Slack,
+    explained,
+    region_error,
+    regions,
+    sensitivity,
+)
 from spatial_fm_ros.core.metric.mode import Mode, located, weighted_mode
 from spatial_fm_ros.core.metric.projection import Hits
 from spatial_fm_ros.core.types import Array
@@ -101,11 +108,13 @@ def _without_slack(views: Sequence[View], weights: Array, options: LidarScaleCon
     """Log ratios [N] of all views less what an error of the extrinsic explains of them, their mode, and that error."""
     ratios = np.concatenate([view.hits.log_ratio for view in views])
     changes = np.concatenate([sensitivity(view.hits, view.focal) for view in views], axis=1)
-    corrected, overall, slack = ratios, weighted_mode(ratios, weights), Slack(np.zeros(6), 0.0)
+    tiles = np.concatenate([regions(view.hits) for view in views])
+    corrected, overall, slack, error = ratios, weighted_mode(ratios, weights), Slack(np.zeros(6), 0.0), REGION_ERROR
     for _ in range(SLACK_PASSES):
-        slack = explained(ratios, overall.weights, overall.spread, changes, options)
+        slack = explained(ratios, overall.weights, error, changes, options)
         corrected = ratios - slack.correction @ changes
         overall = weighted_mode(corrected, weights)
+        error = region_error(corrected - overall.value, overall.weights, tiles)
     return corrected, overall, slack
 
 

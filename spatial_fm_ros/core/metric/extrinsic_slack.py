@@ -10,14 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spatial_fm_ros.core.config import LidarScaleConfig
 from spatial_fm_ros.core.metric.projection import Hits
 from spatial_fm_ros.core.types import Array
 
-#: Networks err by regions: a window is worth so many independent ones, each wrong by this share of depth or,
-#: where ratios scatter more than that, by what they scatter.
-REGIONS, REGION_ERROR = 20.0, 0.03
+#: Networks err by regions of the image, tiles of so many columns and rows, each wrong by this share of depth as far as
+#: is known beforehand, a belief worth so many regions of which the error was seen.
+COLUMNS, ROWS = 5, 4
+REGION_ERROR, REGION_COUNT = 0.03, 4.0
 
 
 def sensitivity(hits: Hits, focal: float) -> Array:
@@ -39,10 +41,35 @@ class Slack:
     sigma: float
 
 
-def explained(ratios: Array, weights: Array, spread: float, changes: Array, options: LidarScaleConfig) -> Slack:
-    """Linear Gaussian estimate of the extrinsic's error from log ratios [N] with weights [N] (0: outliers), their
-    standard deviation `spread` and sensitivities [6, N], beside an unknown scale; the prior is the extrinsic's
-    stated uncertainty."""
+def regions(hits: Hits) -> NDArray[np.int64]:
+    """The tile [N] of the image, 0 to COLUMNS * ROWS - 1, in which each hit lies; tiles hold about equally many."""
+    x, y, z = hits.points.T
+    column = _ranked(x / z, COLUMNS)
+    row = np.zeros(len(x), dtype=np.int64)
+    for i in range(COLUMNS):
+        row[column == i] = _ranked((y / z)[column == i], ROWS)
+    tile: NDArray[np.int64] = column * ROWS + row
+    return tile
+
+
+def region_error(residuals: Array, weights: Array, tiles: NDArray[np.int64]) -> float:
+    """Standard deviation of the mean residual of a region, from residuals [N] with weights [N] (0: outliers) that a
+    scale and six errors were fitted to, and from what is known beforehand."""
+    mass = np.bincount(tiles, weights, COLUMNS * ROWS)
+    seen = mass > 0.1 * mass.mean()
+    freedom = float(seen.sum()) - 7.0
+    if freedom <= 0:
+        return REGION_ERROR
+    means = np.bincount(tiles, weights * residuals, COLUMNS * ROWS)[seen] / mass[seen]
+    share = mass[seen] / mass[seen].sum()
+    variance = float(share @ np.square(means - share @ means)) * seen.sum() / freedom
+    return float(np.sqrt((REGION_COUNT * REGION_ERROR**2 + freedom * variance) / (REGION_COUNT + freedom)))
+
+
+def explained(ratios: Array, weights: Array, error: float, changes: Array, options: LidarScaleConfig) -> Slack:
+    """Linear Gaussian estimate of the extrinsic's error from log ratios [N] with weights [N] (0: outliers),
+    sensitivities [6, N] and the standard deviation `error` of a region's depth, beside an unknown scale; the prior is
+    the extrinsic's stated uncertainty."""
     prior = np.repeat([options.extrinsic_sigma_m, np.radians(options.extrinsic_sigma_deg)], 3)
     if not weights.sum() > 0 or not prior.any():
         return Slack(np.zeros(6), 0.0)
@@ -50,8 +77,15 @@ def explained(ratios: Array, weights: Array, spread: float, changes: Array, opti
     mean = (changes * share).sum(axis=1)
     # In units of the prior, so that a deviation of zero leaves its error at zero.
     centred = (changes - mean[:, None]) * prior[:, None]
-    known = REGIONS / max(REGION_ERROR, spread) ** 2
+    known = COLUMNS * ROWS / error**2
     posterior = np.linalg.inv(np.eye(6) + known * (centred * share) @ centred.T)
     found = posterior @ (known * (centred * share) @ (ratios - (ratios * share).sum()))
     effect = mean * prior
     return Slack(prior * found, float(np.sqrt(effect @ posterior @ effect)))
+
+
+def _ranked(values: Array, bins: int) -> NDArray[np.int64]:
+    """Bin 0 to bins - 1 of each value, by rank."""
+    rank = np.empty(len(values), dtype=np.int64)
+    rank[np.argsort(values, kind="stable")] = np.arange(len(values))
+    return rank * bins // max(len(values), 1)
