@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from spatial_fm_ros.bridge.encode import header
+from spatial_fm_ros.core.calibration.told import sentences
 from spatial_fm_ros.core.pipeline import Pipeline
 from spatial_fm_ros.core.types import ScaleState, Update
 from spatial_fm_ros.msg import ReconstructionStatus
@@ -46,6 +47,7 @@ def encode_status(
         scale_observers=list(scale.observers),
         scale_rejected=list(scale.rejected),
         scale_reason=scale.reason,
+        calibration=sentences(pipeline.corrections, pipeline.config.calibration, pipeline.config.intake),
         model=pipeline.config.model.name,
         weights=pipeline.model.weights,
         window_limit=pipeline.window_size,

@@ -86,7 +86,7 @@ class LidarPoses:
             try:
                 if fresh:
                     self._odometry.reset()
-                sample = self._odometry.add(scan, self._pipeline.sensors.rig)
+                sample = self._odometry.add(scan, self._pipeline.sensors.told_rig)
                 with self._changed:
                     if sample is not None and epoch == self._epoch:
                         self._on_pose(sample)

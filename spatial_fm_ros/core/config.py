@@ -164,6 +164,13 @@ class MapConfig:
     max_depth: float = param(0.0, "pixels beyond this depth do not enter the map; 0 = no limit", low=0.0)
     stride: int = param(2, "every n-th pixel of a depth row and column enters the map", low=1, high=16)
     lidar: bool = param(True, "once metric, colour LiDAR points from the images and draw image depth to them in the map")
+@dataclass(frozen=True)
+class CalibrationConfig:
+    refine: bool = param(False, "correct clocks and rotations of mountings while mapping, by how the sensors turn (docs/calibration.md)")
+    max_rotation_deg: float = param(3.0, "a mounting that is turned by more than this is told, and not corrected", low=0.0, high=10.0)
+    max_time_offset_s: float = param(0.05, "a clock that is off by more than this is told, and not corrected", low=0.0, high=0.2)
+
+
     exposure: bool = param(True, "bring the colours of each keyframe to the exposure of the map so far")
 
 
@@ -203,3 +210,4 @@ class Config:
     lidar: LidarConfig = section(LidarConfig, "LiDAR scans and LiDAR odometry (ros.pose_source lidar)")
     map: MapConfig = section(MapConfig, "voxel map")
     ros: RosConfig = section(RosConfig, "topics, frames and rates of the ROS nodes")
+    calibration: CalibrationConfig = section(CalibrationConfig, "online correction of clocks and mountings")

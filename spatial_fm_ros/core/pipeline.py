@@ -14,6 +14,8 @@ import numpy as np
 
 from spatial_fm_ros.core.align.submap import Trajectory
 from spatial_fm_ros.core.align.world import Integrated, Rescaling, World
+from spatial_fm_ros.core.calibration.estimate import SensorCorrection
+from spatial_fm_ros.core.calibration.refinement import Refinement
 from spatial_fm_ros.core.config import Config
 from spatial_fm_ros.core.errors import ModelError
 from spatial_fm_ros.core.geometry.rectify import Rectifier
@@ -59,6 +61,7 @@ class Pipeline:
         self._gate = KeyframeGate(config.intake)
         self._windows = WindowAssembler(config.window)
         self.observers = create_observers(config, self.sensors)
+        self.refinement = Refinement(config.calibration, self.sensors) if config.calibration.refine else None
         self._world = self._new_world()
         self._next_id = 0
         self._spare: Keyframe | None = None
@@ -184,6 +187,11 @@ class Pipeline:
         return self._windows.thinned
 
     @property
+    def corrections(self) -> tuple[SensorCorrection, ...]:
+        """What `calibration.refine` knows of each sensor; empty where it is off."""
+        return self.refinement.states() if self.refinement is not None else ()
+
+    @property
     def pose_jumps(self) -> int:
         return self.sensors.poses.jumps
 
@@ -213,11 +221,13 @@ class Pipeline:
             self._world.loaded.append(cloud)
 
     def reset(self) -> None:
-        """Forget every sample, window, pose and voxel; the model stays loaded."""
+        """Forget every sample, window, pose, voxel and correction; the model stays loaded."""
         with self._intake_lock, self._world_lock:
             self._gate.reset()
             self._windows.reset()
             self.sensors.clear()
+            if self.refinement is not None:
+                self.refinement.reset()
             self._epoch += 1
             self._spare = None
             self._world = self._new_world()
@@ -252,6 +262,8 @@ class Pipeline:
             self.stats.failed_windows += 1
             return _update(window, None, (), self._world.scale, state, note, self._world.map_size)
         result = self._world.integrate(window, prediction)
+        if self.refinement is not None:
+            self.refinement.observe(window, prediction)
         self.stats.submaps = len(self._world.submaps)
         if state is WindowState.NO_PARALLAX and _turned_deg(prediction, window.overlap) < HOLD_ROTATION_DEG:
             # The next window hangs on the keyframes that still have depth.

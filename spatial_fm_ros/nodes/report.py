@@ -1,4 +1,5 @@
-"""What the reconstruction tells /diagnostics: one finding each for node, inputs, messages, poses and map."""
+"""What the reconstruction tells /diagnostics: one finding each for node, inputs, messages, poses,
+calibration and map."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from spatial_fm_ros.bridge.health import ERROR, OK, WARN, Finding, device_memory
 from spatial_fm_ros.bridge.topics import inspect_topic
+from spatial_fm_ros.core.calibration.told import in_words, sentences
 from spatial_fm_ros.core.types import ScaleState
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ class HealthReport:
             "inputs": self._inputs,
             "messages": self._messages,
             "poses": self._poses,
+            "calibration": self._calibration,
             "map": self._map,
         }
 
@@ -115,6 +118,16 @@ class HealthReport:
         if problems:
             return Finding(WARN, " ".join(problems), values)
         return Finding(OK, "Poses are used." if poses.gives_poses else "No poses are configured.", values)
+
+    def _calibration(self) -> Finding:
+        session, config = self._node.session, self._node.config
+        if session is None or not config.calibration.refine:
+            return Finding(OK, "Clocks and mountings are taken as told (calibration.refine is off).")
+        states = session.pipeline.corrections
+        values = [(f"{each.sensor}: {key}", value) for each in states for key, value in in_words(each)]
+        told = sentences(states, config.calibration, config.intake)
+        beyond = any(each.offset_beyond or each.rotation_beyond for each in states)
+        return Finding(WARN if beyond else OK, " ".join(told) or "Nothing is corrected.", values)
 
     def _map(self) -> Finding:
         session = self._node.session

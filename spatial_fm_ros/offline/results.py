@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from spatial_fm_ros.core.align.submap import Trajectory
+from spatial_fm_ros.core.calibration.told import as_data, sentences
 from spatial_fm_ros.core.config_files import flatten
 from spatial_fm_ros.core.errors import OutputError
 from spatial_fm_ros.core.mapping.export import write_ply
@@ -127,7 +128,12 @@ def _write_every_frame(
     if not trajectories or trajectories[0].submap not in record.metric_submaps():
         return
     gap = pipeline.config.intake.pose_max_gap_s
-    every = pose_every_frame(record, trajectories[0], source.rig.body_from_camera, gap)
+    sensors = pipeline.sensors
+    if pipeline.refinement is None:
+        every = pose_every_frame(record, trajectories[0], source.rig.body_from_camera, gap)
+    else:  # all poses by the calibration as it is known in the end
+        clock_ns = sensors.correction.clock_ns("lidar" if sensors.poses_of_lidar else "odometry")
+        every = pose_every_frame(record, trajectories[0], sensors.rig.body_from_camera, gap, clock_ns)
     if every is not None:
         write_tum(folder / "trajectory_all.tum", every.stamps_ns, every.poses)
         files.append("trajectory_all.tum")
@@ -186,6 +192,8 @@ def _report(
         notes.append(f"Lengths are not metres: the scale is {scale.state.value} ({scale.reason}).")
     # A window names the observers that said something then; the last window may have heard none.
     observers = sorted({name for row in rows for name in row.scale.observers})
+    corrected = sentences(pipeline.corrections, pipeline.config.calibration, pipeline.config.intake)
+    notes += corrected
     seams = [row.seam for row in record.windows if row.seam is not None]
     accepted = [seam.residual for seam in seams if seam.accepted]
     posed = sum(len(t.stamps_ns) for t in trajectories)
@@ -208,6 +216,8 @@ def _report(
         "coverage": coverage(largest, record.frame_stamps),
         "scale": {"state": scale.state.value, "value": scale.value, "sigma": scale.sigma,
                   "observers": observers, "rejected": list(scale.rejected), "reason": scale.reason},
+        "calibration": {"refine": pipeline.config.calibration.refine, "told": corrected,
+                        "sensors": [as_data(state) for state in pipeline.corrections]},
         "seams": {"count": len(seams), "accepted": len(accepted),
                   "median_residual": float(np.median(accepted)) if accepted else None,
                   "max_residual": float(np.max(accepted)) if accepted else None},

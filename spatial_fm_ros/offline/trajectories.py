@@ -46,29 +46,43 @@ def interpolated(stamps_ns: NDArray[np.int64], poses: Array, at_ns: int, max_gap
 
 
 def pose_every_frame(
-    record: RunRecord, trajectory: Trajectory, body_from_camera: Array | None, max_gap_s: float
+    record: RunRecord,
+    trajectory: Trajectory,
+    body_from_camera: Array | None,
+    max_gap_s: float,
+    refined_ns: int | None = None,
 ) -> StampedPoses | None:
     """World poses of all frames: odometry, corrected as the keyframes around each frame are.
 
     The correction world_from_odom of a keyframe is interpolated between the two nearest keyframes
     and kept beyond the first and last. None when some frame has no odometry or fewer than two
     keyframes have, so that the file either covers everything or does not exist. Needs a metric world.
+    `refined_ns`: calibration was refined on the way, to body_from_camera and recorded poses so much earlier;
+    odometry at keyframes is then read anew.
     """
     known = [i for i, k in enumerate(trajectory.keyframe_ids) if int(k) in record.odom_from_camera]
     if len(known) < 2 or len(record.pose_stamps) < 2 or not record.frame_stamps:
         return None
     order = np.argsort(record.pose_stamps, kind="stable")
-    pose_stamps = np.array(record.pose_stamps, dtype=np.int64)[order]
+    pose_stamps = np.array(record.pose_stamps, dtype=np.int64)[order] - (refined_ns or 0)
     poses = np.stack(record.poses)[order]
     if body_from_camera is not None:
         poses = poses @ body_from_camera
+    max_gap_ns = round(max_gap_s * 1e9)
+    at_keyframes = {i: record.odom_from_camera[int(trajectory.keyframe_ids[i])] for i in known}
+    if refined_ns is not None:
+        anew = {i: interpolated(pose_stamps, poses, int(trajectory.stamps_ns[i]), max_gap_ns) for i in known}
+        at_keyframes = {i: pose for i, pose in anew.items() if pose is not None}
+        known = list(at_keyframes)
+        if len(known) < 2:
+            return None
     key_stamps = trajectory.stamps_ns[known]
-    odometry = np.stack([record.odom_from_camera[int(trajectory.keyframe_ids[i])] for i in known])
+    odometry = np.stack([at_keyframes[i] for i in known])
     corrections = trajectory.world_from_camera[known] @ invert_pose(odometry)
     stamps = np.unique(np.array(record.frame_stamps, dtype=np.int64))
     found = []
     for stamp in stamps:
-        odom_from_camera = interpolated(pose_stamps, poses, int(stamp), round(max_gap_s * 1e9))
+        odom_from_camera = interpolated(pose_stamps, poses, int(stamp), max_gap_ns)
         if odom_from_camera is None:
             return None
         nearest = int(np.clip(stamp, key_stamps[0], key_stamps[-1]))

@@ -110,6 +110,12 @@ class PoseBuffer:
                 return None
             return interpolate_pose(self._poses[i - 1], self._poses[i], (stamp_ns - before) / (after - before))
 
+    def shift(self, later_ns: int) -> None:
+        """Move all stamps: the sensor's clock has turned out to be another."""
+        if later_ns:
+            with self._lock:
+                self._stamps = [stamp + later_ns for stamp in self._stamps]
+
     def jumped_between(self, a_ns: int, b_ns: int) -> bool:
         """Whether a jump lies between two stamps: their poses then belong to different odometry frames."""
         with self._lock:

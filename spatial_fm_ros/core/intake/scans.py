@@ -76,6 +76,13 @@ class TimeBuffer(Generic[Sample]):
             self._bytes += self._size_of(sample)
             self._drop_old()
 
+    def shift(self, later_ns: int, moved: Callable[[Sample, int], Sample]) -> None:
+        """Move all stamps: the sensor's clock has turned out to be another. `moved`: a sample with a later stamp."""
+        if later_ns:
+            with self._lock:
+                self._samples = [moved(sample, later_ns) for sample in self._samples]
+                self._stamps = [stamp + later_ns for stamp in self._stamps]
+
     def nearest(self, stamp_ns: int, tolerance_ns: int) -> Sample | None:
         """The sample closest in time, the earlier of two; None when none is within the tolerance."""
         with self._lock:

@@ -2,40 +2,93 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from threading import Lock
+from typing import TypeVar
+
+import numpy as np
+from scipy.spatial.transform import Rotation
 
 from spatial_fm_ros.core.config import IntakeConfig
+from spatial_fm_ros.core.geometry.rotations import invert_pose, pose_from
 from spatial_fm_ros.core.intake.poses import PoseBuffer
 from spatial_fm_ros.core.intake.scans import ImuBuffer, ScanBuffer
 from spatial_fm_ros.core.types import Array, ImuSample, LidarScan, PoseSample, Rig
 
 
+@dataclass(frozen=True, eq=False)
+class Correction:
+    """What is wrong with the calibration as told, by sensor ('odometry', 'lidar', 'imu'; TF's poses are odometry).
+
+    clocks_ns: its stamps are so much later than the camera's. turns: by that sensor, the true camera is the told one
+    turned by this rotation vector [3], rad, in the camera's axes. LiDAR odometry's poses are the LiDAR's.
+    """
+
+    clocks_ns: Mapping[str, int] = field(default_factory=dict)
+    turns: Mapping[str, Array] = field(default_factory=dict)
+
+    def clock_ns(self, sensor: str) -> int:
+        return self.clocks_ns.get(sensor, 0)
+
+
 class Sensors:
     """Poses, scans and inertial samples on the camera's clock, and the rig. Thread-safe.
 
-    Scale observers read it; the pipeline's `add_*` fill it.
+    Scale observers read it; the pipeline's `add_*` fill it. `rig` is the one in use: as told, turned by the correction.
     """
 
     def __init__(self, config: IntakeConfig) -> None:
         self.config = config
-        self.rig = Rig()
+        self.told_rig = self._rig = Rig()
+        self.correction = Correction()
+        self.poses_of_lidar = False  # poses are LiDAR odometry's
+        self._lock = Lock()  # a sample's stamp and its buffer's clock belong together
         self.poses = PoseBuffer(config.pose_max_gap_s, config.buffer_s)
         self.scans = ScanBuffer(config.buffer_s)
         self.imu = ImuBuffer(config.buffer_s)
 
+    @property
+    def rig(self) -> Rig:
+        """Extrinsics in use. Setting it tells new ones; the correction is applied to them."""
+        return self._rig
+
+    @rig.setter
+    def rig(self, told: Rig) -> None:
+        with self._lock:
+            self.told_rig = told
+            self._rig = corrected_rig(told, self.correction, self.poses_of_lidar)
+
+    def correct(self, correction: Correction) -> None:
+        """Use this correction from now on, for what is in the buffers as well."""
+        with self._lock:
+            before, self.correction = self.correction, correction
+            later = {name: before.clock_ns(name) - correction.clock_ns(name) for name in ("odometry", "lidar", "imu")}
+            self.poses.shift(later["lidar" if self.poses_of_lidar else "odometry"])
+            self.scans.shift(later["lidar"], _moved)
+            self.imu.shift(later["imu"], _moved)
+            self._rig = corrected_rig(self.told_rig, correction, self.poses_of_lidar)
+
     def add_pose(self, sample: PoseSample) -> None:
         """Raises InputError for a pose that is none."""
-        self.poses.add(replace(sample, stamp_ns=sample.stamp_ns + _ns(self.config.pose_time_offset_s)))
+        with self._lock:
+            offset_ns = _ns(self.config.pose_time_offset_s) - self.correction.clock_ns("odometry")
+            self.poses.add(_moved(sample, offset_ns))
 
     def add_lidar_pose(self, sample: PoseSample) -> None:
         """A pose of LiDAR odometry: it is on the LiDAR's clock. Raises InputError for a pose that is none."""
-        self.poses.add(replace(sample, stamp_ns=sample.stamp_ns + _ns(self.config.lidar_time_offset_s)))
+        with self._lock:
+            self.poses_of_lidar = True
+            self.poses.add(_moved(sample, self._lidar_offset_ns()))
 
     def add_scan(self, scan: LidarScan) -> None:
-        self.scans.add(replace(scan, stamp_ns=scan.stamp_ns + _ns(self.config.lidar_time_offset_s)))
+        with self._lock:
+            self.scans.add(_moved(scan, self._lidar_offset_ns()))
 
     def add_imu(self, sample: ImuSample) -> None:
-        self.imu.add(replace(sample, stamp_ns=sample.stamp_ns + _ns(self.config.imu_time_offset_s)))
+        with self._lock:
+            offset_ns = _ns(self.config.imu_time_offset_s) - self.correction.clock_ns("imu")
+            self.imu.add(_moved(sample, offset_ns))
 
     def odom_from_camera(self, stamp_ns: int) -> Array | None:
         """[4, 4] at a stamp, None where poses do not reach; without an extrinsic, poses are the camera's own."""
@@ -46,10 +99,47 @@ class Sensors:
         return pose
 
     def clear(self) -> None:
-        """Forget all samples; the rig stays."""
+        """Forget all samples; the rig and its correction stay."""
         self.poses.clear()
         self.scans.clear()
         self.imu.clear()
+
+    def _lidar_offset_ns(self) -> int:
+        return _ns(self.config.lidar_time_offset_s) - self.correction.clock_ns("lidar")
+
+
+def corrected_rig(told: Rig, correction: Correction, poses_of_lidar: bool) -> Rig:
+    """The rig with turned mountings. Odometry turns the camera on the body, about its own place, and LiDAR and IMU
+    with it, so that between them nothing changes but by their own turns. To the poses of LiDAR odometry the LiDAR is
+    part of the body: there the camera alone is turned."""
+    turns = {name: turn for name, turn in correction.turns.items() if turn.any()}
+    if told.body_from_camera is None or not turns:
+        return told
+    body_from_camera = told.body_from_camera @ _turn(turns.get("lidar" if poses_of_lidar else "odometry"))
+
+    def carried(name: str, body_from_sensor: Array | None) -> Array | None:
+        if body_from_sensor is None or told.body_from_camera is None:
+            return body_from_sensor
+        camera_from_sensor = invert_pose(told.body_from_camera) @ body_from_sensor
+        back = invert_pose(_turn(turns.get(name)))[:3, :3]
+        turned = pose_from(back @ camera_from_sensor[:3, :3], camera_from_sensor[:3, 3])
+        return np.asarray(body_from_camera @ turned)
+
+    body_from_lidar = told.body_from_lidar if poses_of_lidar else carried("lidar", told.body_from_lidar)
+    return Rig(body_from_camera, body_from_lidar, carried("imu", told.body_from_imu))
+
+
+def _turn(vector: Array | None) -> Array:
+    """A pose [4, 4] that turns by a rotation vector."""
+    rotation = np.eye(3) if vector is None else Rotation.from_rotvec(vector).as_matrix()
+    return pose_from(rotation, np.zeros(3))
+
+
+Sample = TypeVar("Sample", PoseSample, LidarScan, ImuSample)
+
+
+def _moved(sample: Sample, offset_ns: int) -> Sample:
+    return replace(sample, stamp_ns=sample.stamp_ns + offset_ns)
 
 
 def _ns(seconds: float) -> int:

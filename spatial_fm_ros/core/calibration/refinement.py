@@ -1,0 +1,143 @@
+"""Clocks and mountings corrected while mapping: each window's cameras against how the other sensors turned.
+
+Off by default. What is corrected is told with its deviation and what to mend, so that the robot's description can be
+put right; it is forgotten with the map.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from spatial_fm_ros.core.calibration.estimate import Estimate, SensorCorrection
+from spatial_fm_ros.core.calibration.matched_turns import (
+    MatchedTurns,
+    TurnsBetween,
+    WindowTurns,
+    offset_nodes,
+    turns_of_imu,
+    turns_of_poses,
+)
+from spatial_fm_ros.core.calibration.turn_fit import fit_turns
+from spatial_fm_ros.core.calibration.verdict import STEP_RAD, STEP_S, Applied, wanted_offset, wanted_turn
+from spatial_fm_ros.core.config import CalibrationConfig
+from spatial_fm_ros.core.geometry.rotations import is_pose
+from spatial_fm_ros.core.intake.sensors import Correction, Sensors
+from spatial_fm_ros.core.types import Array, Prediction, Rig, Window
+
+#: A mounting that TF tells anew is another one when it differs by more than this, rad.
+ANOTHER_MOUNTING = np.radians(0.01)
+
+
+class _Refined:
+    """One sensor's turns, estimate and correction."""
+
+    def __init__(self, sensor: str, config: CalibrationConfig, mounting: Array) -> None:
+        self.sensor = sensor
+        self.config = config
+        self.mounting = mounting
+        self.turns = MatchedTurns(offset_nodes(config.max_time_offset_s))
+        self.estimate: Estimate | None = None
+        self.offset = Applied(1, STEP_S)
+        self.rotation = Applied(3, STEP_RAD)
+
+    def observe(self, seen: WindowTurns, turns_between: TurnsBetween, latest_ns: int | None) -> None:
+        self.turns.expect(seen)
+        if not self.turns.match(turns_between, latest_ns, self.applied_offset_ns * 1e-9):
+            return
+        self.estimate = fit_turns(self.turns.all(), self.turns.nodes_s, self.mounting, has_bias=self.sensor == "imu")
+        if self.estimate is not None:
+            self.offset.follow(wanted_offset(self.estimate, self.config))
+            self.rotation.follow(wanted_turn(self.estimate, self.config))
+
+    @property
+    def applied_offset_ns(self) -> int:
+        return round(float(self.offset.value[0]) * 1e9)
+
+    def state(self) -> SensorCorrection:
+        return SensorCorrection(
+            self.sensor,
+            self.turns.windows,
+            self.estimate,
+            self.applied_offset_ns * 1e-9,
+            self.rotation.value.copy(),
+            self.offset.beyond,
+            self.rotation.beyond,
+        )
+
+
+class Refinement:
+    """Looks at every window after it was mapped and corrects `sensors` for the next. `reset` forgets all of it."""
+
+    def __init__(self, config: CalibrationConfig, sensors: Sensors) -> None:
+        self._config = config
+        self._sensors = sensors
+        self.reset()
+
+    def reset(self) -> None:
+        """Back to the calibration as told."""
+        self._refined: dict[str, _Refined] = {}
+        self._newest_ns: int | None = None
+        self._sensors.correct(Correction())
+
+    def observe(self, window: Window, prediction: Prediction) -> None:
+        """Learn from a window and move the corrections on."""
+        seen = self._turns(window, prediction)
+        sensors = self._sensors
+        poses = "lidar" if sensors.poses_of_lidar else "odometry"
+        for name, between, latest in (
+            (poses, turns_of_poses(sensors), sensors.poses.latest_ns),
+            ("imu", turns_of_imu(sensors), sensors.imu.latest_ns),
+        ):
+            mounting = _mounting(name, sensors.told_rig) if latest is not None else None
+            if mounting is None:
+                continue
+            known = self._refined.get(name)
+            if known is None or _apart(known.mounting, mounting) > ANOTHER_MOUNTING:
+                known = self._refined[name] = _Refined(name, self._config, mounting)
+            known.observe(seen, between, latest)
+        correction = Correction(
+            {name: each.applied_offset_ns for name, each in self._refined.items()},
+            {name: each.rotation.value for name, each in self._refined.items()},
+        )
+        if not _same(correction, sensors.correction):
+            sensors.correct(correction)
+
+    def states(self) -> tuple[SensorCorrection, ...]:
+        """One for each sensor that is compared with the camera."""
+        return tuple(each.state() for each in list(self._refined.values()))
+
+    def _turns(self, window: Window, prediction: Prediction) -> WindowTurns:
+        """Turns between neighbouring keyframes that no window before has shown."""
+        posed = np.flatnonzero(prediction.posed)
+        stamps = np.array([window.keyframes[i].stamp_ns for i in posed], dtype=np.int64)
+        pairs = np.stack([stamps[:-1], stamps[1:]], axis=1)
+        rotations = prediction.world_from_camera[posed, :3, :3]
+        fresh = pairs[:, 1] > (self._newest_ns if self._newest_ns is not None else -1)
+        fresh &= pairs[:, 1] > pairs[:, 0]
+        steps = (np.swapaxes(rotations[:-1], 1, 2) @ rotations[1:])[fresh]
+        if len(stamps):
+            self._newest_ns = max(int(stamps.max()), self._newest_ns or 0)
+        vectors = Rotation.from_matrix(steps).as_rotvec() if len(steps) else np.zeros((0, 3))
+        return WindowTurns(pairs[fresh], vectors)
+
+
+def _mounting(sensor: str, rig: Rig) -> Array | None:
+    """Rotation sensor_from_camera [3, 3] as told, of the body for poses; None where it is not known."""
+    camera = rig.body_from_camera
+    other = rig.body_from_imu if sensor == "imu" else np.eye(4)
+    if camera is None or other is None or not is_pose(camera) or not is_pose(other):
+        return None
+    return np.asarray(other[:3, :3].T @ camera[:3, :3])
+
+
+def _apart(a: Array, b: Array) -> float:
+    return float(Rotation.from_matrix(a.T @ b).magnitude())
+
+
+def _same(a: Correction, b: Correction) -> bool:
+    names = set(a.clocks_ns) | set(b.clocks_ns)
+    zero = np.zeros(3)
+    return all(
+        a.clock_ns(n) == b.clock_ns(n) and np.array_equal(a.turns.get(n, zero), b.turns.get(n, zero)) for n in names
+    )
