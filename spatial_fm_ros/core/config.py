@@ -79,11 +79,19 @@ class FoundationConfig:
 
 
 @dataclass(frozen=True)
+class HybridConfig:
+    prior: str = param("nano", "the model whose cameras and depth the geometric one refines: nano, vggt, depth_anything_3, oracle")
+
+
+@dataclass(frozen=True)
 class OracleConfig:
     truth: str = param("", "sequence folder or simulated run with ground truth")
     noise: float = param(0.0, "depth noise, standard deviation as a share of depth", low=0.0)
     outliers: float = param(0.0, "share of pixels with wrong depth", low=0.0, high=1.0)
     pose_noise: float = param(0.0, "pose noise, standard deviation as a share of the window's extent", low=0.0)
+    rotation_error_deg: float = param(0.0, "median error of the rotation between neighbouring views, as a network has it", low=0.0, high=60.0)
+    direction_error_deg: float = param(0.0, "median error of the direction between neighbouring views, rotation_error_deg included", low=0.0, high=60.0)
+    warp: float = param(0.0, "mean size of a smooth error of depth, as a share of depth, another one in every view", low=0.0, high=1.0)
     confident_outliers: bool = param(False, "outliers carry full confidence (wrong confidences)")
     random_gauge: bool = param(True, "put every window into a random similarity gauge")
     seed: int = param(0, "seed of gauge and noise")
@@ -91,7 +99,7 @@ class OracleConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    name: str = param("geometric", "registered model: geometric, vggt, depth_anything_3, nano, oracle")
+    name: str = param("geometric", "registered model: geometric, vggt, depth_anything_3, nano, hybrid, oracle")
     checkpoint: str = param("", "weights of vggt, depth_anything_3 and nano: a file, a folder, a hub id, or random:VARIANT to try speed and memory; empty = the default of the model")
     sha256: str = param("", "expected SHA-256 of the checkpoint file; empty = not checked")
     device: str = param("auto", "auto, cpu, cuda, cuda:N")
@@ -99,6 +107,7 @@ class ModelConfig:
     threads: int = param(0, "CPU threads of the model; 0 = all cores", low=0)
     geometric: GeometricConfig = section(GeometricConfig, "embedded model: features, bundle adjustment, plane sweep")
     foundation: FoundationConfig = section(FoundationConfig, "vggt and depth_anything_3: input size, cleaning of their output")
+    hybrid: HybridConfig = section(HybridConfig, "another model's answer refined by the geometric one")
     oracle: OracleConfig = section(OracleConfig, "exact cameras and depth from ground truth, for tests")
 
 
@@ -156,6 +165,13 @@ class LidarConfig:
 
 
 @dataclass(frozen=True)
+class CalibrationConfig:
+    refine: bool = param(False, "correct clocks and rotations of mountings while mapping, by how the sensors turn (docs/calibration.md)")
+    max_rotation_deg: float = param(3.0, "a mounting that is turned by more than this is told, and not corrected", low=0.0, high=10.0)
+    max_time_offset_s: float = param(0.05, "a clock that is off by more than this is told, and not corrected", low=0.0, high=0.2)
+
+
+@dataclass(frozen=True)
 class MapConfig:
     voxel_size: float = param(0.03, "edge of a voxel in world units (metres once metric)", low=1e-4)
     max_voxels: int = param(2_000_000, "bound on the map; the least confident, farthest voxels go first", low=1000)
@@ -164,13 +180,6 @@ class MapConfig:
     max_depth: float = param(0.0, "pixels beyond this depth do not enter the map; 0 = no limit", low=0.0)
     stride: int = param(2, "every n-th pixel of a depth row and column enters the map", low=1, high=16)
     lidar: bool = param(True, "once metric, colour LiDAR points from the images and draw image depth to them in the map")
-@dataclass(frozen=True)
-class CalibrationConfig:
-    refine: bool = param(False, "correct clocks and rotations of mountings while mapping, by how the sensors turn (docs/calibration.md)")
-    max_rotation_deg: float = param(3.0, "a mounting that is turned by more than this is told, and not corrected", low=0.0, high=10.0)
-    max_time_offset_s: float = param(0.05, "a clock that is off by more than this is told, and not corrected", low=0.0, high=0.2)
-
-
     exposure: bool = param(True, "bring the colours of each keyframe to the exposure of the map so far")
 
 
@@ -208,6 +217,6 @@ class Config:
     seam: SeamConfig = section(SeamConfig, "joining windows")
     scale: ScaleConfig = section(ScaleConfig, "metric scale")
     lidar: LidarConfig = section(LidarConfig, "LiDAR scans and LiDAR odometry (ros.pose_source lidar)")
+    calibration: CalibrationConfig = section(CalibrationConfig, "online correction of clocks and mountings")
     map: MapConfig = section(MapConfig, "voxel map")
     ros: RosConfig = section(RosConfig, "topics, frames and rates of the ROS nodes")
-    calibration: CalibrationConfig = section(CalibrationConfig, "online correction of clocks and mountings")

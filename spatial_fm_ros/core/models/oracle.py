@@ -18,6 +18,7 @@ from spatial_fm_ros.core.config import ModelConfig, OracleConfig
 from spatial_fm_ros.core.errors import InputError, ModelError
 from spatial_fm_ros.core.geometry.similarity import Sim3
 from spatial_fm_ros.core.models.base import SpatialModel, Supports
+from spatial_fm_ros.core.models.oracle_errors import erring
 from spatial_fm_ros.core.models.oracle_sequence import SequenceTruth
 from spatial_fm_ros.core.types import Array, Camera, Depth, Keyframe, Prediction, Window
 
@@ -71,6 +72,8 @@ class OracleModel(SpatialModel):
         confidence = np.isfinite(depth).astype(np.float32)
         depth, confidence = _disturbed_depth(depth, confidence, options, rng)
         poses = _disturbed_poses(poses, posed, options.pose_noise, rng)
+        # A stream of its own: what was drawn before stays the same whatever a network's errors are.
+        depth, poses = erring(depth, poses, posed, options, np.random.default_rng([options.seed, window.index, 1]))
         if options.random_gauge:
             rotation = Rotation.random(random_state=rng).as_matrix()
             gauge = Sim3(float(np.exp(rng.uniform(-1.5, 1.5))), rotation, rng.normal(0, 5, 3))

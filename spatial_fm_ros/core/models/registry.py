@@ -14,6 +14,7 @@ MODELS: dict[str, str] = {
     "vggt": "spatial_fm_ros.core.models.vggt.adapter:VggtModel",
     "depth_anything_3": "spatial_fm_ros.core.models.depth_anything_3.adapter:DepthAnything3Model",
     "nano": "spatial_fm_ros.core.models.nano.adapter:NanoModel",
+    "hybrid": "spatial_fm_ros.core.models.hybrid.model:HybridModel",
     "oracle": "spatial_fm_ros.core.models.oracle:OracleModel",
 }
 

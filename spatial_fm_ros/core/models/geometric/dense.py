@@ -121,8 +121,8 @@ def gather_evidence(
     views, full_height, full_width = images.shape[:3]
     height, width = grid_size(full_height, full_width, config)
     grey = np.stack([cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images])
-    fine = _Level.of(grey, K, width, height, device)
-    coarse = _Level.of(grey, K, width // 2, height // 2, device)
+    fine = Level.of(grey, K, width, height, device)
+    coarse = Level.of(grey, K, width // 2, height // 2, device)
     poses = torch.as_tensor(world_from_camera, dtype=torch.float64, device=device)
     plans = plan_views(points, visibility, world_from_camera, K, (full_height, full_width), config.dense_sources)
     inverse = torch.zeros((views, height, width), device=device)
@@ -155,7 +155,7 @@ def gather_evidence(
 
 
 @dataclass(frozen=True)
-class _Level:
+class Level:
     """All views at one resolution: grey and whitened images, local contrast [N, h, w], K [N, 3, 3]."""
 
     grey: Tensor
@@ -168,13 +168,13 @@ class _Level:
         return self.grey.shape[1], self.grey.shape[2]
 
     @staticmethod
-    def of(grey: Image, K: Array, width: int, height: int, device: str | torch.device) -> _Level:
+    def of(grey: Image, K: Array, width: int, height: int, device: str | torch.device) -> Level:
         small = np.stack([cv2.resize(g, (width, height), interpolation=cv2.INTER_AREA) for g in grey])
         full_height, full_width = grey.shape[1:]
         K_small = np.stack([Camera(full_width, full_height, k).resized(width, height).K for k in K])
         level = torch.as_tensor(small, device=device).float()
         white, contrast = whiten(level, WHITEN_RADIUS)
-        return _Level(level, white, contrast, torch.as_tensor(K_small, device=device))
+        return Level(level, white, contrast, torch.as_tensor(K_small, device=device))
 
     def warps(self, view: int, sources: tuple[int, ...], poses: Tensor) -> list[tuple[Tensor, Tensor]]:
         return [
@@ -182,7 +182,7 @@ class _Level:
         ]
 
 
-def _view_depth(view: int, plan: ViewPlan, coarse: _Level, fine: _Level, poses: Tensor, features: Tensor) -> Tensor:
+def _view_depth(view: int, plan: ViewPlan, coarse: Level, fine: Level, poses: Tensor, features: Tensor) -> Tensor:
     """Inverse depth [h, w] of one view; fills its rows of the features [F, h, w]."""
     sources = list(plan.sources)
     warps = coarse.warps(view, plan.sources, poses)

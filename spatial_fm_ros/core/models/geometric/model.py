@@ -13,6 +13,7 @@ from spatial_fm_ros.core.config import ModelConfig
 from spatial_fm_ros.core.errors import ModelError
 from spatial_fm_ros.core.models.base import SpatialModel, Supports
 from spatial_fm_ros.core.models.device import pick_device
+from spatial_fm_ros.core.models.geometric.assistance import Assistance
 from spatial_fm_ros.core.models.geometric.calibration import FocalEstimate
 from spatial_fm_ros.core.models.geometric.features import Extractor, create_extractor
 from spatial_fm_ros.core.models.geometric.guided import Guided, GuidedSolver
@@ -64,6 +65,10 @@ class GeometricModel(SpatialModel):
         self.focal = FocalEstimate()
 
     def infer(self, window: Window) -> Prediction:
+        return self.infer_assisted(window, None)
+
+    def infer_assisted(self, window: Window, assistance: Assistance | None) -> Prediction:
+        """As `infer`, with another model's opinion of the same window; what is posed is what the images carry."""
         if self.extractor is None:
             raise ModelError("The geometric model was used before load(); call load() once first.")
         views = self.map.look(window.keyframes, self.extractor)
@@ -79,6 +84,11 @@ class GeometricModel(SpatialModel):
         if guided is not None:
             problem, structure = guided.problem, guided.structure
             self._enter_odometry(guided)
+        elif assistance is not None:
+            assisted = assistance.cameras(problem, structure)
+            problem, structure = assisted.problem, assisted.structure
+            if assisted.new_gauge:
+                self.map.forget_poses()
         if structure is not None and self.focal.uncertain(problem.views):
             self.focal.update(problem.views, structure)
             # One window sees its focal length poorly: the mean of all windows is better, with poses to suit.
@@ -95,6 +105,7 @@ class GeometricModel(SpatialModel):
                 self.config.geometric,
                 self.device,
                 self.map.tasks,
+                assistance,
             )
         self.map.prune(window)
         if guided is not None:

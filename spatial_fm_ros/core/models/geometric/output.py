@@ -8,14 +8,16 @@ import numpy as np
 import torch
 
 from spatial_fm_ros.core.config import GeometricConfig
+from spatial_fm_ros.core.models.geometric.assistance import Assistance
 from spatial_fm_ros.core.models.geometric.dense import estimate_depth, grid_size
+from spatial_fm_ros.core.models.geometric.dense_hint import DepthHint, search_around
 from spatial_fm_ros.core.models.geometric.local_map import View
 from spatial_fm_ros.core.models.geometric.matching import PairGeometry
 from spatial_fm_ros.core.models.geometric.parallel import Tasks
 from spatial_fm_ros.core.models.geometric.rotation_only import chain_rotations
 from spatial_fm_ros.core.models.geometric.structure import Structure
 from spatial_fm_ros.core.models.geometric.triangulation import parallax_angles
-from spatial_fm_ros.core.types import Array, Camera, Prediction, WindowState
+from spatial_fm_ros.core.types import Array, Camera, Depth, Prediction, WindowState
 
 STEREO_PARALLAX_DEG = 2.0  # below this a window borrows older views for its depth
 BORROWED_VIEWS = 3
@@ -30,6 +32,7 @@ def structured(
     config: GeometricConfig,
     device: torch.device,
     tasks: Tasks,
+    assistance: Assistance | None = None,
 ) -> Prediction:
     """Prediction of views[first:] with depth. The gauge: first posed camera, median sparse depth 1."""
     count = len(views) - first
@@ -60,17 +63,9 @@ def structured(
     known = {
         place: swept.in_gauge(unit) for place, i in enumerate(chosen) if (swept := views[i].swept) is not None
     }
-    dense = estimate_depth(
-        np.stack([views[i].keyframe.image for i in chosen]),
-        structure.K[chosen],
-        world_from_camera[chosen],
-        points,
-        visible[chosen],
-        config,
-        device=device,
-        tasks=tasks,
-        known=known,
-    )
+    images = np.stack([views[i].keyframe.image for i in chosen])
+    seen_from = (images, structure.K[chosen], world_from_camera[chosen], points, visible[chosen], config)
+    dense = estimate_depth(*seen_from, device=device, tasks=tasks, known=known)
     for i, swept in zip(chosen, dense.swept, strict=True):
         # A view without a camera of its own may be solved with another focal length next time.
         lasting = views[i].keyframe.camera is not None and bool(swept.inverse_depth.any())
@@ -80,6 +75,15 @@ def structured(
     all_depth = np.full((count, *depth.shape[1:]), np.nan, dtype=np.float32)
     all_confidence = np.zeros_like(all_depth)
     all_K[posed], all_depth[posed], all_confidence[posed] = K_grid, depth, confidence
+    if assistance is not None:
+        place_of = {int(i) - first: place for place, i in enumerate(chosen)}
+
+        def search(hints: Mapping[int, DepthHint]) -> Mapping[int, Depth]:
+            here = {place_of[view]: hint for view, hint in hints.items() if view in place_of}
+            found = search_around(here, *seen_from, device=device, tasks=tasks)
+            return {int(chosen[place]) - first: depth for place, depth in found.items()}
+
+        all_depth, all_confidence = assistance.depth(all_depth, all_confidence, search)
     poses = world_from_camera[first:].copy()
     poses[~posed] = np.nan
     missing = int((~posed).sum())

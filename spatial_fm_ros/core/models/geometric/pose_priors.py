@@ -153,13 +153,17 @@ def explained_share(
 
 
 def pairs_of_poses(
-    matches: Mapping[tuple[int, int], PutativeMatches], camera_from_world: Array, focal: float, tolerance_px: float
+    matches: Mapping[tuple[int, int], PutativeMatches],
+    camera_from_world: Array,
+    focal: float,
+    tolerance_px: float,
+    nearest: float = NEAREST_M,
 ) -> dict[tuple[int, int], PairGeometry]:
-    """Pairs of views with the matches that known cameras explain."""
+    """Pairs of views with the matches that known cameras explain by points at least `nearest` away."""
     pairs = {}
     for (a, b), pair in matches.items():
         b_from_a = camera_from_world[b] @ invert_pose(camera_from_world[a])
-        kept = explained(pair.rays_a, pair.rays_b, b_from_a, tolerance_px / focal, NEAREST_M)
+        kept = explained(pair.rays_a, pair.rays_b, b_from_a, tolerance_px / focal, nearest)
         if not kept.any():
             continue
         sine = np.linalg.norm(np.cross(pair.rays_a[kept] @ b_from_a[:3, :3].T, pair.rays_b[kept]), axis=1)

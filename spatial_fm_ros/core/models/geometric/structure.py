@@ -123,6 +123,15 @@ class StructureSolver:
         nothing = np.zeros(len(structure.posed), dtype=bool)
         return self._refine(structure.tracks, K, structure.camera_from_world, structure.posed, nothing, False)
 
+    def with_poses(self, structure: Structure, camera_from_world: Array) -> Structure:
+        """The same views at other poses [N, 4, 4], which stay: points anew, with the observations that agree."""
+        everyone = np.ones(len(structure.posed), dtype=bool)
+        poses, posed = camera_from_world, structure.posed
+        points, inlier, _ = self._supported(structure.tracks, structure.K, poses, posed, everyone)
+        kept, index = keep_observations(structure.tracks, inlier)
+        error, _ = reproject(kept, structure.K, poses, points[index])
+        return Structure(poses, posed, structure.K, kept, points[index], error)
+
     def _seeds(self, pairs: Pairs) -> list[tuple[int, int]]:
         score = {
             key: len(pair) * min(pair.parallax_deg, 8.0)

@@ -1,0 +1,265 @@
+"""Cameras from images and a prior: whoever knows more of a direction decides about it.
+
+The prior gives cameras to start from where the images alone find none. Where they do, its cameras are
+observations beside the features: their weights are learnt from how far they were off where images could
+tell, and reprojection has to agree with the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from spatial_fm_ros.core.config import GeometricConfig
+from spatial_fm_ros.core.errors import InputError
+from spatial_fm_ros.core.geometry.rotations import chordal_mean, invert_pose
+from spatial_fm_ros.core.geometry.similarity import Sim3
+from spatial_fm_ros.core.models.geometric.assistance import Assisted
+from spatial_fm_ros.core.models.geometric.dense_views import project
+from spatial_fm_ros.core.models.geometric.information import camera_information
+from spatial_fm_ros.core.models.geometric.local_map import View
+from spatial_fm_ros.core.models.geometric.parallel import Tasks
+from spatial_fm_ros.core.models.geometric.pose_priors import (
+    CLEARLY,
+    explained_share,
+    pairs_of_poses,
+    putative_matches,
+)
+from spatial_fm_ros.core.models.geometric.problem import Problem, believable, inside
+from spatial_fm_ros.core.models.geometric.rotation_only import chain_rotations
+from spatial_fm_ros.core.models.geometric.structure import Mask, Pairs, Structure, StructureSolver
+from spatial_fm_ros.core.models.hybrid.prior import PriorWindow
+from spatial_fm_ros.core.models.hybrid.trust import MEDIAN_LENGTH, Trust
+from spatial_fm_ros.core.types import Array
+
+#: Points that start from given cameras take part from this parallax on.
+MIN_ANGLE_DEG = 0.3
+#: Reprojection limits, in multiples of the usual one, under which the prior's cameras settle.
+SETTLING = (4.0, 2.0, 1.0)
+#: A match may lie this far off the epipolar segment of the prior's cameras: three deviations of their rotation, at
+#: most this share of the image; the deviation until one was learnt.
+WIDEST_BAND, FIRST_ROTATION = 0.04, 0.015
+#: Depth of the nearest points expected, as a share of the median.
+NEAREST_SHARE = 0.1
+#: The least deviations a prior is given: radians about each axis, share of the median depth along each.
+LEAST_ROTATION, LEAST_POSITION = 1e-3, 3e-3
+#: Reprojection agrees with moved cameras that keep this share of the observations and let the error grow this much.
+KEPT, GROWN = 0.98, 1.05
+
+
+@dataclass(frozen=True, eq=False)
+class Aligned:
+    """The prior's cameras in a structure's gauge. camera_from_world [N, 4, 4] (NaN where not posed); gauge: the
+    similarity; depth: median of the structure's points in its views."""
+
+    camera_from_world: Array
+    gauge: Sim3
+    depth: float
+
+
+class CameraSolver:
+    """Solves windows with the help of a prior; nothing is kept between calls but what `Trust` learns."""
+
+    def __init__(self, config: GeometricConfig, threads: int, tasks: Tasks) -> None:
+        self.config = config
+        self.tasks = tasks
+        self.solver = StructureSolver(config, threads)
+        self.settling = [
+            StructureSolver(
+                replace(config, max_reprojection_px=factor * config.max_reprojection_px), threads, MIN_ANGLE_DEG
+            )
+            for factor in SETTLING
+        ]
+
+    def solve(self, problem: Problem, images: Structure | None, K: Array, prior: PriorWindow, trust: Trust) -> Assisted:
+        """The window with the prior's help; K [N, 3, 3] of all views of the problem."""
+        if images is None:
+            return self._afresh(problem, K, prior, trust) if trust.believed else Assisted(problem, None)
+        aligned = align(images, problem.first, prior)
+        if aligned is None:
+            return Assisted(problem, images)
+        self._learn(images, problem.first, aligned, trust)
+        if not trust.believed:
+            return Assisted(problem, images)
+        if not images.posed[problem.first :].all():
+            problem, images = self._completed(problem, images, aligned, trust)
+        return Assisted(problem, self._pulled(problem, images, aligned, trust))
+
+    def _learn(self, images: Structure, first: int, aligned: Aligned, trust: Trust) -> None:
+        turns, shifts = _apart(images.camera_from_world[first:], aligned.camera_from_world)
+        both = images.posed[first:] & np.isfinite(turns).all(axis=1)
+        if both.sum() >= 3:
+            trust.learn(
+                rotation=float(np.median(np.linalg.norm(turns[both], axis=1))) / MEDIAN_LENGTH,
+                position=float(np.median(np.linalg.norm(shifts[both], axis=1))) / MEDIAN_LENGTH / aligned.depth,
+            )
+
+    def _pulled(self, problem: Problem, images: Structure, aligned: Aligned, trust: Trust) -> Structure:
+        """The images' cameras, drawn to the prior's as far as the images leave them open."""
+        first = problem.first
+        turns, shifts = _apart(images.camera_from_world[first:], aligned.camera_from_world)
+        told = images.posed[first:] & np.isfinite(turns).all(axis=1)
+        if not told.any() or trust.rotation is None or trust.position is None:
+            return images
+        sigma_turn = max(LEAST_ROTATION, trust.rotation)
+        sigma_shift = max(LEAST_POSITION, trust.position) * aligned.depth
+        free = np.flatnonzero(images.posed[first:]) + first
+        rows = (6 * free[:, None] + np.arange(6)).ravel()
+        information = camera_information(images)[np.ix_(rows, rows)]
+        wanted = np.where(told[:, None], np.concatenate((turns, shifts), axis=1), 0.0)[free - first].ravel()
+        precise = np.where(told[:, None], [sigma_turn**-2] * 3 + [sigma_shift**-2] * 3, 0.0)[free - first].ravel()
+        # A view the prior does not tell still has to be held where its images do not hold it.
+        motion = np.linalg.lstsq(information + np.diag(precise), precise * wanted, rcond=1e-12)[0].reshape(-1, 6)
+        poses = images.camera_from_world.copy()
+        poses[free] = _moved(poses[free], motion)
+        moved = self.solver.with_poses(images, poses)
+        if len(moved.error_px) < KEPT * len(images.error_px):
+            return images
+        grown = np.sqrt(np.mean(moved.error_px**2)) > GROWN * np.sqrt(np.mean(images.error_px**2))
+        return images if grown else moved
+
+    def _completed(
+        self, problem: Problem, images: Structure, aligned: Aligned, trust: Trust
+    ) -> tuple[Problem, Structure]:
+        """Adds views that the images did not pose, from where the prior has them; only if points then hold them."""
+        first, poses = problem.first, images.camera_from_world.copy()
+        guess, known = completed(
+            invert_pose(poses[first:]), images.posed[first:], invert_pose(aligned.camera_from_world), 1.0
+        )
+        poses[first:][known] = invert_pose(guess[known])
+        posed = images.posed.copy()
+        posed[first:] |= known
+        nearest = NEAREST_SHARE * aligned.depth
+        pairs = self._pairs(problem.views, images.K, first, poses, posed, trust, nearest)
+        pairs = {**pairs, **{key: pair for key, pair in problem.pairs.items() if len(pair)}}
+        found = self._settled(problem.views, pairs, images.K, poses, posed, images.posed)
+        if found is None or not believable(found, first) or found.posed.sum() <= images.posed.sum():
+            return problem, images
+        return Problem(problem.views, first, pairs), found
+
+    def _afresh(self, problem: Problem, K: Array, prior: PriorWindow, trust: Trust) -> Assisted:
+        """A window that the images cannot start, from the prior's cameras; none where only a turn is seen."""
+        nothing = Assisted(problem, None)
+        first, views = problem.first, problem.views[problem.first :]
+        depth = float(np.nanmedian(prior.depth)) if np.isfinite(prior.depth).any() else float("nan")
+        if prior.posed.sum() < 2 or not depth > 0:
+            return nothing
+        poses = np.tile(np.eye(4), (len(views), 1, 1))
+        poses[prior.posed] = invert_pose(prior.world_from_camera[prior.posed])
+        poses[:, :3, 3] /= depth
+        pairs = self._pairs(views, K[first:], 0, poses, prior.posed, trust, NEAREST_SHARE)
+        fixed = np.zeros(len(views), dtype=bool)
+        found = self._settled(views, pairs, K[first:], poses, prior.posed, fixed)
+        if found is None or not believable(found, 0):
+            return nothing
+        tolerance = self.config.max_reprojection_px / float(np.median(K[:, 0, 0]))
+        matches = putative_matches(views, K[first:], 0, self.tasks)
+        turned, known = chain_rotations(len(views), inside(problem.pairs, first))
+        by_turn = explained_share(matches, turned, known, tolerance, NEAREST_SHARE, moving=False)
+        by_way = explained_share(
+            matches, found.camera_from_world, found.posed, tolerance, NEAREST_SHARE, moving=False
+        )
+        if by_way < by_turn + CLEARLY:
+            return nothing
+        return Assisted(Problem(views, 0, pairs), found, new_gauge=True)
+
+    def _pairs(
+        self, views: Sequence[View], K: Array, first: int, poses: Array, posed: Mask, trust: Trust, nearest: float
+    ) -> Pairs:
+        """Matches that lie near the epipolar segments of given cameras."""
+        focal = float(np.median(K[:, 0, 0]))
+        band = 3.0 * focal * (trust.rotation or FIRST_ROTATION)
+        band = float(np.clip(band, SETTLING[0] * self.config.max_reprojection_px, WIDEST_BAND * 2 * K[:, 0, 2].max()))
+        matches = putative_matches(views, K, first, self.tasks)
+        known = {key: pair for key, pair in matches.items() if posed[key[0]] and posed[key[1]]}
+        return pairs_of_poses(known, poses, focal, band, nearest)
+
+    def _settled(
+        self, views: Sequence[View], pairs: Pairs, K: Array, poses: Array, posed: Mask, fixed: Mask
+    ) -> Structure | None:
+        """Adjusts from given cameras under narrowing limits; None when fewer than two views remain."""
+        found: Structure | None = None
+        for solver in self.settling:
+            found = solver.extend([view.features for view in views], pairs, K, poses, posed, fixed)
+            poses, posed = found.camera_from_world, found.posed
+            if posed.sum() < 2:
+                return None
+        return found
+
+
+def align(structure: Structure, first: int, prior: PriorWindow) -> Aligned | None:
+    """The prior's cameras and scale in the gauge of a structure whose views from `first` on are the window's.
+
+    The scale is that of depth at the structure's points: it is known where cameras stand nearly in one place, too.
+    None where the two share too little.
+    """
+    world_from_camera = invert_pose(structure.camera_from_world[first:])
+    both = structure.posed[first:] & prior.posed
+    if not both.any():
+        return None
+    ratios, depths = [], []
+    visible = structure.visibility()[first:]
+    for view in np.flatnonzero(both):
+        pixels, depth = project(structure.points[visible[view]], world_from_camera[view][None], prior.K[view][None])
+        height, width = prior.size
+        u, v = np.rint(np.nan_to_num(pixels[0], nan=-1.0)).astype(int).T
+        there = (depth[0] > 0) & (u >= 0) & (v >= 0) & (u < width) & (v < height)
+        own = prior.depth[view, v[there], u[there]]
+        ratios.append(np.log(depth[0][there] / own)[np.isfinite(own)])
+        depths.append(depth[0][there])
+    ratio, depth_of = np.concatenate(ratios), np.concatenate(depths)
+    if len(ratio) < 10:
+        return None
+    scale = float(np.exp(np.median(ratio)))
+    rotations = world_from_camera[both, :3, :3] @ np.swapaxes(prior.world_from_camera[both, :3, :3], -1, -2)
+    try:
+        rotation = chordal_mean(rotations)
+    except InputError:
+        return None
+    centres = scale * prior.world_from_camera[both, :3, 3] @ rotation.T
+    shift = np.median(world_from_camera[both, :3, 3] - centres, axis=0)
+    gauge = Sim3(scale, rotation, shift)
+    poses = np.full_like(prior.world_from_camera, np.nan)
+    poses[prior.posed] = invert_pose(gauge.apply_pose(prior.world_from_camera[prior.posed]))
+    return Aligned(poses, gauge, float(np.median(depth_of)))
+
+
+def completed(world_from_camera: Array, posed: Mask, prior: Array, scale: float) -> tuple[Array, Mask]:
+    """Poses [N, 4, 4] with those not `posed` [N] where `prior` [N, 4, 4] (NaN unknown; `scale` gauge units to its
+    unit) has them from the nearest posed one by number; and which are known then."""
+    told: Mask = np.asarray(np.isfinite(prior).all(axis=(1, 2)))
+    anchors = np.flatnonzero(posed & told)
+    poses, known = world_from_camera.copy(), posed.copy()
+    if not len(anchors):
+        return poses, known
+    for view in np.flatnonzero(~known & told):
+        anchor = int(anchors[np.abs(anchors - view).argmin()])
+        step = invert_pose(prior[anchor]) @ prior[view]
+        step[:3, 3] *= scale
+        poses[view], known[view] = poses[anchor] @ step, True
+    return poses, known
+
+
+def _apart(camera_from_world: Array, wanted: Array) -> tuple[Array, Array]:
+    """Motions (rotation [N, 3], shift [N, 3]) in each camera's frame that take its pose to `wanted`; NaN unknown."""
+    turns, shifts = np.full((len(wanted), 3), np.nan), np.full((len(wanted), 3), np.nan)
+    known = np.isfinite(wanted).all(axis=(1, 2))
+    here, there = camera_from_world[known], wanted[known]
+    turns[known] = Rotation.from_matrix(there[:, :3, :3] @ np.swapaxes(here[:, :3, :3], -1, -2)).as_rotvec()
+    way = invert_pose(there)[:, :3, 3] - invert_pose(here)[:, :3, 3]
+    shifts[known] = -np.einsum("nij,nj->ni", here[:, :3, :3], way)
+    return turns, shifts
+
+
+def _moved(camera_from_world: Array, motion: Array) -> Array:
+    """Poses [N, 4, 4] after motions [N, 6] as `_apart` gives them."""
+    world_from_camera = invert_pose(camera_from_world)
+    turn = Rotation.from_rotvec(motion[:, :3]).as_matrix()
+    centres = world_from_camera[:, :3, 3] - np.einsum("nji,nj->ni", camera_from_world[:, :3, :3], motion[:, 3:])
+    poses = np.asarray(camera_from_world).copy()
+    poses[:, :3, :3] = turn @ camera_from_world[:, :3, :3]
+    poses[:, :3, 3] = -np.einsum("nij,nj->ni", poses[:, :3, :3], centres)
+    return poses
