@@ -10,21 +10,33 @@ from torch.nn import functional as F
 
 from spatial_fm_ros.core.models.vit import sine_map as sine
 from spatial_fm_ros.core.models.vit.dpt import FusionBlock, PixelLayers, ResidualConvUnit, resized
+from spatial_fm_ros.core.models.vit.fast import winograd
+from spatial_fm_ros.core.models.vit.fast.linear import product
 
 #: Bytes of the widest map of a band; it stays in the shared cache, and on a GPU it bounds memory.
 BAND_BYTES = {"cpu": 6 << 20, "cuda": 256 << 20}
 
 
 class FastConv2d(nn.Module):
-    """A convolution (or transposed one) in the dtype of its weights, channels last."""
+    """A convolution (or transposed one), channels last, in the dtype of its weights or better.
+
+    1x1 is a linear layer of every pixel; 3x3 of large maps on the CPU goes by Winograd, in float32.
+    """
 
     def __init__(self, plain: nn.Conv2d | nn.ConvTranspose2d) -> None:
         super().__init__()
         self.weight, self.bias = plain.weight, plain.bias
         self.stride, self.padding, self.transposed = plain.stride, plain.padding, plain.transposed
+        same = not plain.transposed and plain.stride == (1, 1) and plain.groups == 1 and plain.dilation == (1, 1)
+        self.pointwise = same and plain.kernel_size == (1, 1) and plain.padding == (0, 0)
+        self.filters = same and plain.kernel_size == (3, 3) and plain.padding == (1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.filters and winograd.pays(x, self.weight):
+            return winograd.convolved(x, self.weight, self.bias)
         x = x.to(self.weight.dtype).contiguous(memory_format=torch.channels_last)
+        if self.pointwise:
+            return product(x.permute(0, 2, 3, 1), self.weight[:, :, 0, 0], self.bias).permute(0, 3, 1, 2)
         run = F.conv_transpose2d if self.transposed else F.conv2d
         return run(x, self.weight, self.bias, self.stride, self.padding)  # type: ignore[arg-type]
 

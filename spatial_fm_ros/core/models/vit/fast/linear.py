@@ -43,7 +43,11 @@ def linear(x: Tensor, layer: nn.Linear, *, gelu: bool = False) -> Tensor:
     Many rows: in the dtype of the weights, which is that of the result. Few rows: in the dtype of x, with the
     weights brought to it block by block.
     """
-    weight, bias = layer.weight, layer.bias
+    return product(x, layer.weight, layer.bias, gelu=gelu)
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None, *, gelu: bool = False) -> Tensor:
+    """`linear` of weight [out, in] and bias [out]."""
     if x.numel() < MANY_ROWS * x.shape[-1] and x.dtype != weight.dtype:
         y = _by_blocks(x, weight, bias)
         return F.gelu(y) if gelu else y
