@@ -11,6 +11,7 @@ from spatial_fm_ros.core.config import GeometricConfig
 from spatial_fm_ros.core.models.geometric.assistance import Assistance
 from spatial_fm_ros.core.models.geometric.dense import estimate_depth, grid_size
 from spatial_fm_ros.core.models.geometric.dense_hint import DepthHint, search_around
+from spatial_fm_ros.core.models.geometric.dense_views import project
 from spatial_fm_ros.core.models.geometric.local_map import View
 from spatial_fm_ros.core.models.geometric.matching import PairGeometry
 from spatial_fm_ros.core.models.geometric.parallel import Tasks
@@ -83,7 +84,13 @@ def structured(
             found = search_around(here, *seen_from, device=device, tasks=tasks)
             return {int(chosen[place]) - first: depth for place, depth in found.items()}
 
-        all_depth, all_confidence = assistance.depth(all_depth, all_confidence, search)
+        sparse = [(np.zeros((0, 2)), np.zeros(0)) for _ in range(count)]
+        for view, place in place_of.items():
+            if view >= 0:
+                i = chosen[place]
+                pixels, z = project(points[visible[i]], world_from_camera[i][None], all_K[[view]])
+                sparse[view] = (pixels[0][z[0] > 0], z[0][z[0] > 0])
+        all_depth, all_confidence = assistance.depth(all_depth, all_confidence, sparse, search)
     poses = world_from_camera[first:].copy()
     poses[~posed] = np.nan
     missing = int((~posed).sum())

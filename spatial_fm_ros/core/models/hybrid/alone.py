@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -30,7 +30,7 @@ class Spoken:
 
 def alone(prior: PriorWindow, remembered: Sequence[tuple[Depth, Depth] | None]) -> Spoken:
     """The prior's own cameras and depth; `remembered`: depth and confidence [h, w] said before, by view."""
-    bent = bend(prior, [NOTHING if known is None else measured(*known) for known in remembered], False)
+    bent = bend(prior, [NOTHING if known is None else measured(*known) for known in remembered], doubted=False)
     poses = prior.world_from_camera.copy()
     poses[:, :3, 3] *= bent.scale
     return Spoken(poses, _keeping(bent, remembered), float("nan"))
@@ -55,7 +55,7 @@ def turned(
         return alone(prior, remembered)
     apart = np.asarray(rotation_angle(np.swapaxes(gauge[None], -1, -2) @ gauges))
     rotations[images.posed] = gauge @ images.world_from_camera[images.posed, :3, :3]
-    bent = bend(prior, _carried(rotations, images, prior, remembered), False)
+    bent = bend(prior, _carried(rotations, images, prior, remembered), doubted=False)
     poses = prior.world_from_camera.copy()
     poses[:, :3, :3] = rotations
     centres = poses[:, :3, 3] * bent.scale
@@ -103,4 +103,4 @@ def _keeping(bent: Bent, remembered: Sequence[tuple[Depth, Depth] | None]) -> Be
         if known is not None and bent.corrections[view] is not None:
             better = np.isfinite(known[0]) & (known[1] >= chance[view])
             depth[view][better], chance[view][better] = known[0][better], known[1][better]
-    return Bent(depth, chance, bent.corrections, bent.scale)
+    return replace(bent, depth=depth, chance=chance)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -46,11 +46,17 @@ class PriorAssistance:
         K = np.array([self.intrinsics(view) for view in problem.views])
         return self.solver.solve(problem, structure, K, self.prior, self.trust)
 
-    def depth(self, depth: Depth, confidence: Depth, search: Search) -> tuple[Depth, Depth]:
-        """Sweep, then the prior bent onto what that is sure of, then searched around; each pixel of the likelier."""
-        self.bent = bent = bend(self.prior, [measured(*view) for view in zip(depth, confidence, strict=True)])
+    def depth(
+        self, depth: Depth, confidence: Depth, sparse: Sequence[tuple[Array, Array]], search: Search
+    ) -> tuple[Depth, Depth]:
+        """Sweep, then the prior bent onto what that is sure of, then searched around; each pixel of the likelier.
+
+        Where the sweep is sure of too little, the sparse points tell the scale, and the prior stands.
+        """
+        evidence = [measured(*view) for view in zip(depth, confidence, strict=True)]
+        bent = bend(self.prior, evidence, self.trust.depth, scale=self.prior.scale_of(sparse))
         self.trust.learn(depth=bent.raw)
-        if not self.trust.believed:
+        if not self.trust.believed or not bent.anchored:
             return depth, confidence
         hints = {
             view: self._hint(bent.depth[view], each)

@@ -42,6 +42,8 @@ SETTLING = (4.0, 2.0, 1.0)
 #: A match may lie this far off the epipolar segment of the prior's cameras: three deviations of their rotation, at
 #: most this share of the image; the deviation until one was learnt.
 WIDEST_BAND, FIRST_ROTATION = 0.04, 0.015
+#: The same of positions, as a share of the median depth; and how many deviations from the prior are too far.
+FIRST_POSITION, FAR_SIGMAS = 0.05, 3.5
 #: Depth of the nearest points expected, as a share of the median.
 NEAREST_SHARE = 0.1
 #: The least deviations a prior is given: radians about each axis, share of the median depth along each.
@@ -136,9 +138,22 @@ class CameraSolver:
         pairs = self._pairs(problem.views, images.K, first, poses, posed, trust, nearest)
         pairs = {**pairs, **{key: pair for key, pair in problem.pairs.items() if len(pair)}}
         found = self._settled(problem.views, pairs, images.K, poses, posed, images.posed)
-        if found is None or not believable(found, first) or found.posed.sum() <= images.posed.sum():
+        if found is None or not believable(found, first):
             return problem, images
-        return Problem(problem.views, first, pairs), found
+        found = self._agreeing(found, first, aligned, images.posed, trust)
+        more = found.posed.sum() > images.posed.sum()
+        return (Problem(problem.views, first, pairs), found) if more else (problem, images)
+
+    def _agreeing(self, found: Structure, first: int, aligned: Aligned, sure: Mask, trust: Trust) -> Structure:
+        """Without the views, other than those `sure` [N], that ended farther from the prior than it usually errs:
+        a few matches near epipolar lines fit any camera."""
+        turns, shifts = _apart(found.camera_from_world[first:], aligned.camera_from_world)
+        turn = FAR_SIGMAS * max(LEAST_ROTATION, trust.rotation or FIRST_ROTATION)
+        shift = FAR_SIGMAS * max(LEAST_POSITION, trust.position or FIRST_POSITION) * aligned.depth
+        far = (np.linalg.norm(turns, axis=1) > turn) | (np.linalg.norm(shifts, axis=1) > shift)
+        posed = found.posed.copy()
+        posed[first:] &= ~far | sure[first:]
+        return self.solver.with_poses(replace(found, posed=posed), found.camera_from_world)
 
     def _afresh(self, problem: Problem, K: Array, prior: PriorWindow, trust: Trust) -> Assisted:
         """A window that the images cannot start, from the prior's cameras; none where only a turn is seen."""
@@ -200,20 +215,15 @@ def align(structure: Structure, first: int, prior: PriorWindow) -> Aligned | Non
     both = structure.posed[first:] & prior.posed
     if not both.any():
         return None
-    ratios, depths = [], []
     visible = structure.visibility()[first:]
-    for view in np.flatnonzero(both):
-        pixels, depth = project(structure.points[visible[view]], world_from_camera[view][None], prior.K[view][None])
-        height, width = prior.size
-        u, v = np.rint(np.nan_to_num(pixels[0], nan=-1.0)).astype(int).T
-        there = (depth[0] > 0) & (u >= 0) & (v >= 0) & (u < width) & (v < height)
-        own = prior.depth[view, v[there], u[there]]
-        ratios.append(np.log(depth[0][there] / own)[np.isfinite(own)])
-        depths.append(depth[0][there])
-    ratio, depth_of = np.concatenate(ratios), np.concatenate(depths)
-    if len(ratio) < 10:
+    nothing = (np.zeros((0, 2)), np.zeros(0))
+    seen = [
+        _seen(structure.points[visible[view]], world_from_camera[view], prior.K[view]) if both[view] else nothing
+        for view in range(len(both))
+    ]
+    scale = prior.scale_of(seen)
+    if not np.isfinite(scale):
         return None
-    scale = float(np.exp(np.median(ratio)))
     rotations = world_from_camera[both, :3, :3] @ np.swapaxes(prior.world_from_camera[both, :3, :3], -1, -2)
     try:
         rotation = chordal_mean(rotations)
@@ -224,7 +234,14 @@ def align(structure: Structure, first: int, prior: PriorWindow) -> Aligned | Non
     gauge = Sim3(scale, rotation, shift)
     poses = np.full_like(prior.world_from_camera, np.nan)
     poses[prior.posed] = invert_pose(gauge.apply_pose(prior.world_from_camera[prior.posed]))
-    return Aligned(poses, gauge, float(np.median(depth_of)))
+    return Aligned(poses, gauge, float(np.median(np.concatenate([depth for _, depth in seen]))))
+
+
+def _seen(points: Array, world_from_camera: Array, K: Array) -> tuple[Array, Array]:
+    """Pixels [M, 2] and depth [M] of the points [m, 3] in front of a camera."""
+    pixels, depth = project(points, world_from_camera[None], K[None])
+    ahead = depth[0] > 0
+    return pixels[0][ahead], depth[0][ahead]
 
 
 def completed(world_from_camera: Array, posed: Mask, prior: Array, scale: float) -> tuple[Array, Mask]:

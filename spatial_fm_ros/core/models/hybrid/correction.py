@@ -24,8 +24,9 @@ WAVES = (5, 6)
 CELLS = (12, 16)
 #: Fewer cells with evidence say nothing of a view.
 FEWEST_CELLS = 6
-#: Amplitude of the bend before anything is known of it, and the least of what remains, as log depth.
-FIRST_AMPLITUDE, LEAST_SIGMA = 0.1, 0.01
+#: The least deviation, as log depth; the amplitude of a bend over the deviation before at most; evidence that makes a
+#: prior this many times worse than it usually is, is wrong itself.
+LEAST_SIGMA, MOST_BENT, FAR_WORSE = 0.01, 1.5, 2.5
 ROUNDS = 4
 
 
@@ -44,19 +45,26 @@ class Correction:
         return float(np.exp(np.median(self.log_factor)))
 
 
-def fit_correction(pixels: Array, log_ratio: Array, size: tuple[int, int]) -> Correction | None:
+def fit_correction(
+    pixels: Array, log_ratio: Array, size: tuple[int, int], usual: float | None = None
+) -> Correction | None:
     """The bend of a prior's depth image of `size` (height, width) from log(true / prior depth) [M] at
-    pixels [M, 2] of it. None where too few cells of the image hold evidence."""
+    pixels [M, 2] of it. None where too few cells of the image hold evidence, or where it is not one of the
+    prior's: `usual`, its error before it is bent where that is known, bounds how far it may be off."""
     cells = _gather(pixels, log_ratio, size)
     if cells is None:
         return None
     places, values, own = cells
     middle = float(np.median(values))
-    waves = _waves_at(places, size)
-    weight: Array = np.ones(len(values))
     raw = max(LEAST_SIGMA, MAD_TO_SIGMA * float(np.median(np.abs(values - middle))))
-    amplitude, noise = max(raw, FIRST_AMPLITUDE), max(raw, LEAST_SIGMA)
-    stiffness = _stiffness()
+    before = float(np.hypot(raw, own))
+    if usual is not None and before > FAR_WORSE * usual:
+        return None
+    most = MOST_BENT * (raw if usual is None else min(raw, usual))
+    waves, stiffness = _waves_at(places, size), _stiffness()
+    amplitude = noise = raw
+    # Redescending from the start: a patch of wrong evidence is far from the prior, whatever its size.
+    weight = tukey_weights(np.abs(values - middle))
     for _ in range(ROUNDS):
         informed = (waves * weight[:, None]).T @ waves / noise**2
         covariance = np.linalg.inv(informed + np.diag(stiffness / amplitude**2))
@@ -66,15 +74,15 @@ def fit_correction(pixels: Array, log_ratio: Array, size: tuple[int, int]) -> Co
         leverage = weight * np.einsum("ij,jk,ik->i", waves, covariance, waves) / noise**2
         left /= np.maximum(1.0 - leverage, 0.2)
         weight = tukey_weights(np.abs(left))
-        noise = max(LEAST_SIGMA, MAD_TO_SIGMA * float(np.median(np.abs(left))))
+        noise = max(LEAST_SIGMA, MAD_TO_SIGMA * float(np.median(np.abs(left[weight > 0]))))
         # Expected squares of the weights of the waves, mean and variance together (MacKay, 1992).
         expected = (mean**2 + np.diag(covariance))[1:] * stiffness[1:]
-        amplitude = float(np.sqrt(np.clip(np.mean(expected), LEAST_SIGMA**2, 1.0)))
+        amplitude = float(np.clip(np.sqrt(np.mean(expected)), LEAST_SIGMA, max(most, LEAST_SIGMA)))
     everywhere = _waves_of(size)
     log_factor = middle + everywhere @ mean
     variance = np.einsum("hwi,hwi->hw", everywhere @ covariance, everywhere)
     sigma = np.sqrt(variance + noise**2 + own**2)
-    return Correction(log_factor.astype(np.float32), sigma.astype(np.float32), raw)
+    return Correction(log_factor.astype(np.float32), sigma.astype(np.float32), before)
 
 
 def _gather(pixels: Array, values: Array, size: tuple[int, int]) -> tuple[Array, Array, float] | None:

@@ -97,6 +97,8 @@ class HybridModel(SpatialModel):
         geometric = self.geometric
         assistance = PriorAssistance(prior, self.trust, self.solver, geometric.focal.K, geometric.device)
         seen = geometric.infer_assisted(window, assistance)
+        if seen.has_depth and assistance.bent is None and self.trust.believed:
+            return seen  # cameras and depth, but nothing to bring the prior's to them
         if not self.trust.believed:
             return replace(seen, note=_joined(f"{self.prior.name} is far off where images judge it", seen.note))
         if assistance.bent is not None:
@@ -118,8 +120,6 @@ class HybridModel(SpatialModel):
 
     def _solved(self, seen: Prediction, prior: PriorWindow, bent: Bent) -> Prediction:
         """What the images solved, with the keyframes that they left out where the prior has them."""
-        if not bent.judged:
-            return seen
         told = np.where(prior.posed[:, None, None], prior.world_from_camera, np.nan)
         poses, known = completed(seen.world_from_camera, seen.posed, told, bent.scale)
         added = known & ~seen.posed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -13,6 +14,8 @@ from spatial_fm_ros.core.types import Array, Depth, Prediction
 
 #: Pixels the prior itself doubts more than this share of its usual confidence are no measure of its error.
 DOUBTED = 0.5
+#: Fewer points tell no scale.
+FEWEST_POINTS = 10
 #: A resampled pixel needs this much of its surroundings known.
 COVERED = 0.5
 
@@ -57,15 +60,25 @@ class PriorWindow:
         known = np.isfinite(self.depth[view])
         return float(np.median(self.confidence[view][known])) if known.any() else 0.0
 
-    def correction(self, view: int, pixels: Array, depth: Array) -> Correction | None:
-        """How the view's depth has to be bent to meet depth [M] at pixels [M, 2]; None where nothing can be said."""
+    def ratio(self, view: int, pixels: Array, depth: Array) -> tuple[Array, Array]:
+        """Of points at pixels [M, 2] of a view whose depth [M] is known: those on depth that the prior does not doubt,
+        and log(known / prior depth) there."""
         height, width = self.size
         inside = (pixels > -0.5).all(1) & (pixels[:, 0] < width - 0.5) & (pixels[:, 1] < height - 0.5) & (depth > 0)
         u, v = np.rint(pixels[inside]).astype(int).T
         own = self.depth[view, v, u]
         sure = np.isfinite(own) & (self.confidence[view, v, u] >= DOUBTED * self.usual_confidence(view))
-        ratio = np.log(depth[inside][sure] / own[sure])
-        return fit_correction(pixels[inside][sure], ratio, self.size)
+        return pixels[inside][sure], np.log(depth[inside][sure] / own[sure])
+
+    def scale_of(self, points: Sequence[tuple[Array, Array]]) -> float:
+        """The factor on the prior's depth that meets points (pixels, depth) of all views best; NaN for too few."""
+        ratios = np.concatenate([self.ratio(view, *each)[1] for view, each in enumerate(points)])
+        return float(np.exp(np.median(ratios))) if len(ratios) >= FEWEST_POINTS else float("nan")
+
+    def correction(self, view: int, pixels: Array, depth: Array, usual: float | None = None) -> Correction | None:
+        """How the view's depth has to be bent to meet depth [M] at pixels [M, 2]; None where nothing can be said.
+        `usual`: as `fit_correction`."""
+        return fit_correction(*self.ratio(view, pixels, depth), self.size, usual)
 
 
 def _resized(depth: Depth, confidence: Depth, width: int, height: int) -> tuple[Depth, Depth]:
