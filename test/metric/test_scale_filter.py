@@ -58,6 +58,28 @@ def test_one_contradiction_is_reported_many_restart() -> None:
     assert scale.log_scale == pytest.approx(1.0, abs=0.02) and scale.state is ScaleState.METRIC
 
 
+def test_a_seam_that_slips_is_found_and_the_windows_after_it_are_mended() -> None:
+    """The chain grows by a tenth between two windows; until three windows have said so it is not believed, and then
+    the very windows that were denied get their scale, while those before keep theirs."""
+    scale, slip = ScaleFilter(CONFIG), np.log(1.1)
+    for window in range(12):
+        scale.predict(DRIFT)
+        scale.update([observation(0.2 - slip * (window >= 6), 0.003, systematic=0.005)])
+        if 6 <= window < 8:
+            assert scale.rejected and scale.log_scale == pytest.approx(0.2, abs=1e-6)
+            assert scale.estimate().sigma > 0.9 * slip  # nobody confirms it: it may be as wrong as they say
+    assert scale.estimate().sigma < 0.01 and not scale.rejected
+    assert np.allclose(scale.smoothed(), np.where(np.arange(12) < 6, 0.2, 0.2 - slip), atol=1e-4)
+
+
+def test_a_slip_is_found_behind_windows_without_metres() -> None:
+    scale = ScaleFilter(CONFIG)
+    for said in (0.0, 0.0, 0.0, 0.3, None, 0.3, None, 0.3, 0.3):
+        scale.predict(DRIFT)
+        scale.update([unusable("poses", "still") if said is None else observation(said, 0.003)])
+    assert np.allclose(scale.smoothed(), [0, 0, 0, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3], atol=2e-3)
+
+
 def test_two_that_disagree_are_a_conflict_not_an_average() -> None:
     scale = ScaleFilter(CONFIG)
     states = []

@@ -28,12 +28,15 @@ WEAKER = 3.0
 class _Belief:
     """Of one window: mean [n] and covariance [n, n] of (log-scale, bias of each observer known by then).
 
-    entered: variance the log-scale gained on the way from the window before.
+    entered: variance the log-scale gained on the way from the window before; seen: what usable observers said, and
+    by what log factor the chain had been multiplied for them.
     """
 
     mean: Array
     covariance: Array
     entered: float
+    seen: tuple[ScaleObservation, ...]
+    applied: float
 
 
 class ScaleFilter:
@@ -47,6 +50,9 @@ class ScaleFilter:
     wander, so its variance grows with every window; a bias is as large as its observer's `systematic`
     and the same for ever, so that many windows do not average it away. `smoothed` are the same scales
     with the knowledge of later windows (Rauch, Tung and Striebel, 1965).
+
+    Where more observers keep denying the estimate than confirm it, a seam has slipped: the scale is then free at the
+    seam where they began to, and what was said since is heard again.
     """
 
     def __init__(self, config: ScaleConfig) -> None:
@@ -64,7 +70,9 @@ class ScaleFilter:
         self._conflict_until = -1
         self._window = 0
         self._entered = 0.0  # variance gained since the last update
-        self._forget()
+        self._denied_by = 0.0  # least gap of the newest window's observers, where all of them deny the estimate
+        self._mean, self._covariance = self._nothing()
+        self._history: deque[_Belief] = deque(maxlen=REMEMBERED)
 
     @property
     def log_scale(self) -> float:
@@ -83,8 +91,7 @@ class ScaleFilter:
 
     def predict(self, drift: float) -> None:
         """A further seam has been chained, whose log-scale has the standard deviation `drift`."""
-        self._entered += drift**2
-        self._covariance[0, 0] += drift**2
+        self._gain(drift**2)
 
     def update(self, observations: Sequence[ScaleObservation], applied: float = 0.0) -> None:
         """Fuse what the observers say of the newest window, then settle the state.
@@ -99,21 +106,21 @@ class ScaleFilter:
         against = self._against(seen, agreeing)
         if len(against) > len(self._behind(agreeing, against)):
             # More keep denying the estimate than confirm it: it is what is wrong.
-            self._forget()
+            self._slip(against)
             agreeing = self._agreeing(seen, applied)
             against = self._against(seen, agreeing)
         rejected = [f"{o.name}: {o.reason}" for o in observations if not o.usable]
         rejected += [self._contradiction(o, applied) for o in seen if o not in agreeing]
         denied = self._denied(agreeing, against)
-        for observation in seen:
-            if observation in agreeing:
-                self._fuse(observation, applied)
-                self._last_use[observation.instrument] = self._window
+        gaps = [abs(self._innovation(observation, applied)[0]) for observation in seen]
+        self._denied_by = min(gaps) if gaps and not agreeing else 0.0
+        for observation in agreeing:
+            self._fuse(observation, applied)
+            self._last_use[observation.instrument] = self._window
         confirmed = {o.instrument for o in agreeing}
         for instrument in {o.instrument for o in seen}:
             self._contradictions[instrument] = 0 if instrument in confirmed else self._contradictions[instrument] + 1
-        self._history.append(_Belief(self._mean.copy(), self._covariance.copy(), self._entered))
-        self._entered = 0.0
+        self._remember(seen, applied)
         self.rejected = tuple(rejected)
         if agreeing:
             self.observers = tuple(o.name for o in agreeing)
@@ -131,7 +138,9 @@ class ScaleFilter:
             before, covariance = before[: len(mean)], covariance[: len(mean), : len(mean)]
             predicted = covariance.copy()
             predicted[0, 0] += later.entered
-            gain = np.linalg.lstsq(predicted, covariance, rcond=None)[0].T
+            # In units of the deviations: beside a scale that is free, all others are nothing to the solver.
+            units = np.sqrt(np.maximum(np.diagonal(predicted), 1e-300))
+            gain = np.linalg.lstsq(predicted / np.outer(units, units), covariance / units[:, None], rcond=None)[0].T / units
             mean = before + gain @ (mean - before)
             result.append(mean[0])
             later = belief
@@ -142,7 +151,7 @@ class ScaleFilter:
         return ScaleEstimate(
             state=self.state,
             value=float(np.exp(self.log_scale - applied)) if self.known else 1.0,
-            sigma=self.sigma,
+            sigma=float(np.hypot(self.sigma, self._denied_by)),
             observers=self.observers,
             rejected=self.rejected,
             reason=self.reason,
@@ -150,11 +159,38 @@ class ScaleFilter:
 
     # -- fusion --------------------------------------------------------------------------------
 
-    def _forget(self) -> None:
-        """Nothing is known of the scale; biases start anew too."""
-        self._mean, self._covariance = self._extended(np.zeros(1), np.array([[UNKNOWN**2]]))
+    def _slip(self, against: Sequence[str]) -> None:
+        """Free the scale at the seam where these instruments began to deny it, and hear again what was said since."""
+        denied = max(self._contradictions[instrument] for instrument in against)
+        since: list[_Belief] = []
+        while self._history and denied > 0:
+            since.insert(0, self._history.pop())
+            denied -= any(o.instrument in against for o in since[0].seen)
+        known = (self._history[-1].mean, self._history[-1].covariance.copy()) if self._history else self._nothing()
+        entered, self._entered = self._entered, 0.0
+        self._mean, self._covariance = self._extended(*known)
+        self._gain(UNKNOWN**2)
+        for belief in since:
+            self._gain(belief.entered)
+            for observation in self._agreeing(belief.seen, belief.applied):
+                self._fuse(observation, belief.applied)
+            self._remember(belief.seen, belief.applied)
+        self._gain(entered)
+
+    @staticmethod
+    def _nothing() -> tuple[Array, Array]:
+        """Mean and covariance before anything is known."""
+        return np.zeros(1), np.array([[UNKNOWN**2]])
+
+    def _gain(self, variance: float) -> None:
+        self._entered += variance
+        self._covariance[0, 0] += variance
+
+    def _remember(self, seen: Sequence[ScaleObservation], applied: float) -> None:
+        """The newest window's belief goes into the history."""
+        belief = _Belief(self._mean.copy(), self._covariance.copy(), self._entered, tuple(seen), applied)
+        self._history.append(belief)
         self._entered = 0.0
-        self._history: deque[_Belief] = deque(maxlen=REMEMBERED)
 
     def _know(self, observation: ScaleObservation) -> None:
         """Give a new observer its bias."""
