@@ -140,8 +140,8 @@ class ScaleFilter:
             predicted[0, 0] += later.entered
             # In units of the deviations: beside a scale that is free, all others are nothing to the solver.
             units = np.sqrt(np.maximum(np.diagonal(predicted), 1e-300))
-            gain = np.linalg.lstsq(predicted / np.outer(units, units), covariance / units[:, None], rcond=None)[0].T / units
-            mean = before + gain @ (mean - before)
+            inverse = np.linalg.pinv(predicted / np.outer(units, units), hermitian=True) / np.outer(units, units)
+            mean = before + covariance @ inverse @ (mean - before)
             result.append(mean[0])
             later = belief
         return np.array(result[::-1])
