@@ -49,7 +49,7 @@ NEAREST_SHARE = 0.1
 #: The least deviations a prior is given: radians about each axis, share of the median depth along each.
 LEAST_ROTATION, LEAST_POSITION = 1e-3, 3e-3
 #: Reprojection agrees with moved cameras that keep this share of the observations and let the error grow this much.
-KEPT, GROWN = 0.98, 1.05
+KEPT, GROWN = 0.95, 1.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +68,6 @@ class CameraSolver:
     def __init__(self, config: GeometricConfig, threads: int, tasks: Tasks) -> None:
         self.config = config
         self.tasks = tasks
-        self.solver = StructureSolver(config, threads)
         self.settling = [
             StructureSolver(
                 replace(config, max_reprojection_px=factor * config.max_reprojection_px), threads, MIN_ANGLE_DEG
@@ -117,7 +116,7 @@ class CameraSolver:
         motion = np.linalg.lstsq(information + np.diag(precise), precise * wanted, rcond=1e-12)[0].reshape(-1, 6)
         poses = images.camera_from_world.copy()
         poses[free] = _moved(poses[free], motion)
-        moved = self.solver.with_poses(images, poses)
+        moved = self.settling[-1].with_poses(images, poses)
         if len(moved.error_px) < KEPT * len(images.error_px):
             return images
         grown = np.sqrt(np.mean(moved.error_px**2)) > GROWN * np.sqrt(np.mean(images.error_px**2))
@@ -153,7 +152,7 @@ class CameraSolver:
         far = (np.linalg.norm(turns, axis=1) > turn) | (np.linalg.norm(shifts, axis=1) > shift)
         posed = found.posed.copy()
         posed[first:] &= ~far | sure[first:]
-        return self.solver.with_poses(replace(found, posed=posed), found.camera_from_world)
+        return self.settling[-1].with_poses(replace(found, posed=posed), found.camera_from_world)
 
     def _afresh(self, problem: Problem, K: Array, prior: PriorWindow, trust: Trust) -> Assisted:
         """A window that the images cannot start, from the prior's cameras; none where only a turn is seen."""
