@@ -61,7 +61,9 @@ class Pipeline:
         self._gate = KeyframeGate(config.intake)
         self._windows = WindowAssembler(config.window)
         self.observers = create_observers(config, self.sensors)
-        self.refinement = Refinement(config.calibration, self.sensors) if config.calibration.refine else None
+        self.refinement: Refinement | None = None
+        if config.calibration.refine:
+            self.refinement = Refinement(config.calibration, self.sensors, self.observers.extrinsic)
         self._world = self._new_world()
         self._next_id = 0
         self._spare: Keyframe | None = None

@@ -13,6 +13,9 @@ from spatial_fm_ros.core.types import Array
 from spatial_fm_ros.evaluation.tum import StampedPoses, write_tum
 from spatial_fm_ros.offline.record import RunRecord
 
+#: Images so little outside of the poses that a refined clock may have done it are given the nearest one.
+CLOCK_SLACK_NS = 5_000_000
+
 
 def ordered(trajectories: list[Trajectory]) -> list[Trajectory]:
     """Maps with keyframes, the one with most of them first, then in order of time."""
@@ -69,9 +72,16 @@ def pose_every_frame(
     if body_from_camera is not None:
         poses = poses @ body_from_camera
     max_gap_ns = round(max_gap_s * 1e9)
+
+    def at(stamp_ns: int) -> Array | None:
+        inside = int(np.clip(stamp_ns, pose_stamps[0], pose_stamps[-1]))
+        if refined_ns is not None and abs(inside - stamp_ns) < CLOCK_SLACK_NS:
+            stamp_ns = inside  # a refined clock is not exact
+        return interpolated(pose_stamps, poses, stamp_ns, max_gap_ns)
+
     at_keyframes = {i: record.odom_from_camera[int(trajectory.keyframe_ids[i])] for i in known}
     if refined_ns is not None:
-        anew = {i: interpolated(pose_stamps, poses, int(trajectory.stamps_ns[i]), max_gap_ns) for i in known}
+        anew = {i: at(int(trajectory.stamps_ns[i])) for i in known}
         at_keyframes = {i: pose for i, pose in anew.items() if pose is not None}
         known = list(at_keyframes)
         if len(known) < 2:
@@ -82,7 +92,7 @@ def pose_every_frame(
     stamps = np.unique(np.array(record.frame_stamps, dtype=np.int64))
     found = []
     for stamp in stamps:
-        odom_from_camera = interpolated(pose_stamps, poses, int(stamp), max_gap_ns)
+        odom_from_camera = at(int(stamp))
         if odom_from_camera is None:
             return None
         nearest = int(np.clip(stamp, key_stamps[0], key_stamps[-1]))

@@ -13,7 +13,14 @@ from spatial_fm_ros.core.calibration.estimate import Estimate, SensorCorrection
 from spatial_fm_ros.core.calibration.matched_turns import MOST_TURNS, MatchedTurns, TurnSet, WindowTurns, offset_nodes
 from spatial_fm_ros.core.calibration.told import as_data, in_words, sentences
 from spatial_fm_ros.core.calibration.turn_fit import fit_turns
-from spatial_fm_ros.core.calibration.verdict import PERSISTENCE, STEP_RAD, Applied, wanted_offset, wanted_turn
+from spatial_fm_ros.core.calibration.verdict import (
+    LARGEST_ANGLE_SIGMA,
+    PERSISTENCE,
+    STEP_RAD,
+    Applied,
+    wanted_offset,
+)
+from spatial_fm_ros.core.calibration.verdict import wanted_turn as wanted_turn_by
 from spatial_fm_ros.core.config import CalibrationConfig, IntakeConfig
 from spatial_fm_ros.core.config_files import load_config
 from spatial_fm_ros.core.intake.sensors import Correction, Sensors, corrected_rig
@@ -25,6 +32,12 @@ from spatial_fm_ros.simulation.scenario import get_scenario
 from spatial_fm_ros.simulation.simulator import Event, Simulator
 
 CONFIG = CalibrationConfig(refine=True)
+
+
+def wanted_turn(found, config):
+    return wanted_turn_by(found, config, LARGEST_ANGLE_SIGMA)
+
+
 NODES = offset_nodes(CONFIG.max_time_offset_s)
 
 

@@ -13,8 +13,9 @@ from spatial_fm_ros.core.types import Array
 
 #: A correction begins where the error is beyond so many deviations, in so many windows in a row.
 SIGNIFICANT, PERSISTENCE = 3.0, 3
-#: Only what is known better than this is corrected.
-LARGEST_ANGLE_SIGMA, LARGEST_OFFSET_SIGMA_S = np.radians(0.3), 0.003
+#: Only what is known better than this is corrected; a LiDAR's mounting by depth is never known as well as by turns.
+LARGEST_ANGLE_SIGMA, LARGEST_BY_DEPTH = np.radians(0.3), np.radians(0.5)
+LARGEST_OFFSET_SIGMA_S = 0.003
 #: A window moves a correction by no more than this, so that poses and map do not jump.
 STEP_RAD, STEP_S = np.radians(0.5), 0.01
 
@@ -30,10 +31,10 @@ class Wanted:
     beyond: bool
 
 
-def wanted_turn(found: Estimate, config: CalibrationConfig) -> Wanted:
-    """The rotation [3] about the axes that the motion shows, which need not be those of the camera."""
+def wanted_turn(found: Estimate, config: CalibrationConfig, largest: float) -> Wanted:
+    """The rotation [3] about the axes, not always those of the camera, that are known better than `largest` (rad)."""
     variances, axes = np.linalg.eigh(found.covariance)
-    shown = np.sqrt(variances) < LARGEST_ANGLE_SIGMA
+    shown = np.sqrt(variances) < largest
     parts = axes[:, shown].T @ found.rotation
     distance = float((parts**2 / variances[shown]).sum())
     value = np.asarray(axes[:, shown] @ parts)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from spatial_fm_ros.core.config import Config
 from spatial_fm_ros.core.errors import ConfigError
 from spatial_fm_ros.core.intake.sensors import Sensors
+from spatial_fm_ros.core.metric.extrinsic_slack import ExtrinsicEvidence
 from spatial_fm_ros.core.metric.gravity import GravityEstimate
 from spatial_fm_ros.core.metric.inertial import InertialObserver
 from spatial_fm_ros.core.metric.known_height import KnownHeightObserver
@@ -20,10 +21,12 @@ from spatial_fm_ros.core.metric.registration import RegistrationObserver
 
 @dataclass(frozen=True, eq=False)
 class Observers:
-    """scale: those in use, in the order in which they look at a window; gravity: of the newest window, if known."""
+    """scale: those in use, in the order in which they look at a window; of the newest window, if known, gravity, and
+    what LiDAR depth says of the extrinsic between LiDAR and camera."""
 
     scale: tuple[ScaleObserver, ...]
     gravity: Callable[[], GravityEstimate | None] = lambda: None
+    extrinsic: Callable[[], ExtrinsicEvidence | None] = lambda: None
 
     def reset(self) -> None:
         """The world starts anew."""
@@ -34,9 +37,10 @@ class Observers:
 def create_observers(config: Config, sensors: Sensors) -> Observers:
     """All but those that `scale.ignore` names. Raises ConfigError for a name that none of them has."""
     imu = InertialObserver(config.scale.inertial, sensors)
+    lidar_depth = LidarDepthObserver(config.scale, sensors)
     every: tuple[ScaleObserver, ...] = (
         PoseObserver(config.scale, sensors),
-        LidarDepthObserver(config.scale, sensors),
+        lidar_depth,
         RegistrationObserver(config.scale, config.lidar, sensors),
         imu,
         KnownHeightObserver(config.scale, sensors, lambda: imu.gravity),
@@ -46,4 +50,5 @@ def create_observers(config: Config, sensors: Sensors) -> Observers:
     names = [observer.name for observer in every]
     if unknown := sorted(ignored - set(names)):
         raise ConfigError(f"scale.ignore names {', '.join(unknown)}; expected some of {', '.join(names)}.")
-    return Observers(tuple(o for o in every if o.name not in ignored), lambda: imu.gravity)
+    used = tuple(observer for observer in every if observer.name not in ignored)
+    return Observers(used, lambda: imu.gravity, lambda: lidar_depth.evidence)

@@ -11,7 +11,9 @@ from scipy.stats import t as student
 from spatial_fm_ros.core.config import LidarScaleConfig
 from spatial_fm_ros.core.metric.extrinsic_slack import (
     REGION_ERROR,
+    ExtrinsicEvidence,
     Slack,
+    evidence,
     explained,
     region_error,
     regions,
@@ -52,13 +54,14 @@ class View:
 @dataclass(frozen=True)
 class DepthRatio:
     """log_scale: of metres per world unit; sigma and systematic as in ScaleObservation; warning: a sentence
-    when ranges disagree; figures by name."""
+    when ranges disagree; figures by name; evidence: what the ratios say of the extrinsic."""
 
     log_scale: float
     sigma: float
     systematic: float
     warning: str
     figures: dict[str, float]
+    evidence: ExtrinsicEvidence
 
 
 def rough_log_scale(views: Sequence[View], options: LidarScaleConfig) -> float:
@@ -77,7 +80,7 @@ def window_ratio(views: Sequence[View], options: LidarScaleConfig) -> DepthRatio
     views = [view for view in views if len(view.hits)]
     weights = [_pixel_weights(view, options) for view in views]
     joined = np.concatenate(weights)
-    ratios, overall, slack = _without_slack(views, joined, options)
+    ratios, overall, slack, found = _without_slack(views, joined, options)
     split = np.cumsum([len(view.hits) for view in views])[:-1]
     own = [
         located(part, weight, overall.value, overall.spread)
@@ -101,11 +104,15 @@ def window_ratio(views: Sequence[View], options: LidarScaleConfig) -> DepthRatio
     }
     for i, (depth, bias) in enumerate(zip(depths, biases, strict=True)):
         figures[f"range_{i}_m"], figures[f"range_{i}_bias"] = depth, bias
-    return DepthRatio(log_scale, sigma, float(np.hypot(slack.sigma, gap)), _warning(depths, biases, noise), figures)
+    systematic = float(np.hypot(slack.sigma, gap))
+    return DepthRatio(log_scale, sigma, systematic, _warning(depths, biases, noise), figures, found)
 
 
-def _without_slack(views: Sequence[View], weights: Array, options: LidarScaleConfig) -> tuple[Array, Mode, Slack]:
-    """Log ratios [N] of all views less what an error of the extrinsic explains of them, their mode, and that error."""
+def _without_slack(
+    views: Sequence[View], weights: Array, options: LidarScaleConfig
+) -> tuple[Array, Mode, Slack, ExtrinsicEvidence]:
+    """Log ratios [N] of all views less what an error of the extrinsic explains of them, their mode, that error, and
+    what the ratios alone say of it."""
     ratios = np.concatenate([view.hits.log_ratio for view in views])
     changes = np.concatenate([sensitivity(view.hits, view.focal) for view in views], axis=1)
     tiles = np.concatenate([regions(view.hits) for view in views])
@@ -115,7 +122,7 @@ def _without_slack(views: Sequence[View], weights: Array, options: LidarScaleCon
         corrected = ratios - slack.correction @ changes
         overall = weighted_mode(corrected, weights)
         error = region_error(corrected - overall.value, overall.weights, tiles)
-    return corrected, overall, slack
+    return corrected, overall, slack, evidence(ratios, overall.weights, error, changes)
 
 
 def _pixel_weights(view: View, options: LidarScaleConfig) -> Array:

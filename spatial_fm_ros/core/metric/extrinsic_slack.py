@@ -66,6 +66,27 @@ def region_error(residuals: Array, weights: Array, tiles: NDArray[np.int64]) -> 
     return float(np.sqrt((REGION_COUNT * REGION_ERROR**2 + freedom * variance) / (REGION_COUNT + freedom)))
 
 
+@dataclass(frozen=True, eq=False)
+class ExtrinsicEvidence:
+    """What one window's ratios say of the extrinsic's error x [6] (shift in metres, turn in radians, of the LiDAR in
+    camera axes): information [6, 6] and pull [6], information @ x = pull at the likeliest; no prior is in it. Both were
+    weighed with `error`, the standard deviation of a region's depth as a share of it."""
+
+    information: Array
+    pull: Array
+    error: float
+
+
+def evidence(ratios: Array, weights: Array, error: float, changes: Array) -> ExtrinsicEvidence:
+    """The normal equations that `explained` solves beside its prior; arguments as there."""
+    if not weights.sum() > 0:
+        return ExtrinsicEvidence(np.zeros((6, 6)), np.zeros(6), error)
+    share = weights / weights.sum()
+    centred = changes - (changes * share).sum(axis=1)[:, None]
+    known = COLUMNS * ROWS / error**2 * (centred * share)
+    return ExtrinsicEvidence(known @ centred.T, known @ (ratios - (ratios * share).sum()), error)
+
+
 def explained(ratios: Array, weights: Array, error: float, changes: Array, options: LidarScaleConfig) -> Slack:
     """Linear Gaussian estimate of the extrinsic's error from log ratios [N] with weights [N] (0: outliers),
     sensitivities [6, N] and the standard deviation `error` of a region's depth, beside an unknown scale; the prior is

@@ -10,6 +10,7 @@ import numpy as np
 from spatial_fm_ros.core.config import ScaleConfig
 from spatial_fm_ros.core.intake.sensors import Sensors
 from spatial_fm_ros.core.metric.depth_ratio import DepthRatio, View, rough_log_scale, window_ratio
+from spatial_fm_ros.core.metric.extrinsic_slack import ExtrinsicEvidence
 from spatial_fm_ros.core.metric.observers import PlacedWindow, ScaleObservation, unusable
 from spatial_fm_ros.core.metric.projection import DepthField, depth_field, hits
 from spatial_fm_ros.core.metric.scan_placing import ScanPlacer, mount_of, nearest_scan, possible_hits
@@ -35,7 +36,10 @@ class _Sight:
 
 class LidarDepthObserver:
     """Mode of log(LiDAR depth / network depth) over confident pixels off edges. Needs no motion at all:
-    it works while the camera stands or only turns, as long as the model has depth."""
+    it works while the camera stands or only turns, as long as the model has depth.
+
+    `evidence`: what the newest window says of the extrinsic's error, None where it was not compared.
+    """
 
     name = "lidar_depth"
 
@@ -43,9 +47,11 @@ class LidarDepthObserver:
         self.config = config
         self.sensors = sensors
         self._guess = 0.0  # metres per world unit of the window before, 0 where there is none
+        self.evidence: ExtrinsicEvidence | None = None
 
     def observe(self, window: PlacedWindow) -> ScaleObservation | None:
         """See ScaleObserver; None while no scan has come."""
+        self.evidence = None
         if not len(self.sensors.scans):
             return None
         camera_from_lidar, problem = mount_of(self.sensors.rig)
@@ -63,13 +69,16 @@ class LidarDepthObserver:
         if sum(len(view.hits) >= self.config.lidar.min_points for view in views) == 0:
             return unusable(self.name, self._too_few(views, in_image))
         by_poses = sum(sight.placed is not None for sight in sights) / len(sights)
-        return self._judged(window_ratio(views, self.config.lidar), by_poses)
+        found = window_ratio(views, self.config.lidar)
+        self.evidence = found.evidence
+        return self._judged(found, by_poses)
 
     def rescaled(self, factor: float) -> None:
         self._guess /= factor
 
     def reset(self) -> None:
         self._guess = 0.0
+        self.evidence = None
 
     def _sights(
         self, keyframes: Sequence[PosedKeyframe], placer: ScanPlacer, camera_from_lidar: Array
