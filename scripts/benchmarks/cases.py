@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import bridge, live, metric, models, nano, recorded, road, simulated, soak
+from benchmarks import bridge, hybrid, live, metric, models, nano, recorded, road, simulated, soak
 from benchmarks.results import Result
 from spatial_fm_ros.core.errors import InputError
 
@@ -20,6 +20,7 @@ CASES: dict[str, Measure] = {
     **dict.fromkeys(models.NETWORKS, models.measure),
     "vggt-gpu": models.measure_gpu,
     "nano": nano.measure,
+    "hybrid": hybrid.measure,
     **dict.fromkeys(metric.GROUPS, metric.measure),
     "metric_cost": metric.measure_cost,
     "metric_road": road.measure,
