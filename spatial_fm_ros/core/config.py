@@ -147,7 +147,7 @@ class ScaleConfig:
     odometry_sigma: float = param(0.005, "scale error of the odometry itself, log standard deviation", low=0.0)
     conflicts_before_restart: int = param(3, "windows in a row that must contradict the scale before it starts anew", low=1)
     settle_windows: int = param(4, "windows of a submap after which corrections no longer rescale all of its past", low=1)
-    max_correction: float = param(0.02, "largest change of a window's log-scale per update once the world is metric", low=1e-4)
+    max_correction: float = param(0.02, "largest change of an earlier window's log-scale per update once the world is metric", low=1e-4)
     model_sigma: float = param(0.1, "new log-scale error per window of a model that speaks in metres", low=1e-3)
     model_systematic: float = param(0.1, "constant log-scale error of a model that speaks in metres", low=0.0)
     camera_height_m: float = param(0.0, "height of the camera's optical centre above level ground; 0 = not known", low=0.0)

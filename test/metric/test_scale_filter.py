@@ -72,6 +72,17 @@ def test_a_seam_that_slips_is_found_and_the_windows_after_it_are_mended() -> Non
     assert np.allclose(scale.smoothed(), np.where(np.arange(12) < 6, 0.2, 0.2 - slip), atol=1e-4)
 
 
+def test_two_instruments_with_one_voice_are_believed_at_once() -> None:
+    scale = ScaleFilter(CONFIG)
+    for said in (0.0, 0.0, 0.0, 0.1, 0.1):
+        scale.predict(DRIFT)
+        lidar = replace(observation(said + 0.003, 0.004, "lidar_depth", 0.005), witness="lidar")
+        scale.update([observation(said, 0.004, systematic=0.005), lidar])
+        assert scale.log_scale == pytest.approx(said, abs=0.005) and not scale.rejected
+        assert scale.state is ScaleState.METRIC and scale.estimate().sigma < 0.01
+    assert np.allclose(scale.smoothed(), [0, 0, 0, 0.1, 0.1], atol=0.005)
+
+
 def test_a_slip_is_found_behind_windows_without_metres() -> None:
     scale = ScaleFilter(CONFIG)
     for said in (0.0, 0.0, 0.0, 0.3, None, 0.3, None, 0.3, 0.3):

@@ -180,10 +180,12 @@ class World:
     def _refine(
         self, submap: Submap, sim: Sim3, posed: list[PosedKeyframe], whole: float
     ) -> tuple[Sim3, Rescaling]:
-        """Bend the newest windows to their smoothed scales, a bounded step at a time."""
+        """Bring the newest window to its scale, and bend those before to their smoothed scales, a bounded step at a
+        time."""
         wanted = submap.scale.smoothed()[-submap.windows :]
+        changes = wanted - np.array(submap.applied[-len(wanted) :])
         limit = self.config.scale.max_correction
-        changes = np.clip(wanted - np.array(submap.applied[-len(wanted) :]), -limit, limit)
+        changes[:-1] = np.clip(changes[:-1], -limit, limit)  # these have been published
         largest = float(np.abs(changes).max())
         refined: dict[int, float] = {}
         hinges = [k.id for k in posed if k.id in submap.tail]

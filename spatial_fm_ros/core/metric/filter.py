@@ -14,6 +14,8 @@ from spatial_fm_ros.core.types import Array, ScaleEstimate, ScaleState
 
 #: An observation further than this many deviations from the estimate is reported, not averaged in.
 GATE = 4.0
+#: A shift that instruments agree on and that is more than so many deviations is a seam's.
+SURPRISE = 2.5
 #: Deviation of the log-scale before anything is known: wide enough for any unit.
 UNKNOWN = 100.0
 #: Windows that later ones may still correct.
@@ -51,8 +53,8 @@ class ScaleFilter:
     and the same for ever, so that many windows do not average it away. `smoothed` are the same scales
     with the knowledge of later windows (Rauch, Tung and Striebel, 1965).
 
-    Where more observers keep denying the estimate than confirm it, a seam has slipped: the scale is then free at the
-    seam where they began to, and what was said since is heard again.
+    Where more observers keep denying the estimate than confirm it, or several instruments deny it with one voice, a seam
+    has slipped: the scale is then free at the seam where they began to, and what was said since is heard again.
     """
 
     def __init__(self, config: ScaleConfig) -> None:
@@ -104,8 +106,9 @@ class ScaleFilter:
             self._know(observation)
         agreeing = self._agreeing(seen, applied)
         against = self._against(seen, agreeing)
-        if len(against) > len(self._behind(agreeing, against)):
-            # More keep denying the estimate than confirm it: it is what is wrong.
+        if len(against) > len(self._behind(agreeing, against)) or (not agreeing and _in_concert(seen)):
+            # More keep denying the estimate than confirm it, or instruments that agree with each other do so at once:
+            # it is what is wrong.
             self._slip(against)
             agreeing = self._agreeing(seen, applied)
             against = self._against(seen, agreeing)
@@ -114,6 +117,7 @@ class ScaleFilter:
         denied = self._denied(agreeing, against)
         gaps = [abs(self._innovation(observation, applied)[0]) for observation in seen]
         self._denied_by = min(gaps) if gaps and not agreeing else 0.0
+        self._loosen(agreeing, applied)
         for observation in agreeing:
             self._fuse(observation, applied)
             self._last_use[observation.instrument] = self._window
@@ -161,7 +165,7 @@ class ScaleFilter:
 
     def _slip(self, against: Sequence[str]) -> None:
         """Free the scale at the seam where these instruments began to deny it, and hear again what was said since."""
-        denied = max(self._contradictions[instrument] for instrument in against)
+        denied = max((self._contradictions[instrument] for instrument in against), default=0)
         since: list[_Belief] = []
         while self._history and denied > 0:
             since.insert(0, self._history.pop())
@@ -243,6 +247,19 @@ class ScaleFilter:
         groups = [[b for b in seen if _fit_together(a, b)] for a in seen]
         return max(groups, key=lambda group: sum(_weight(o) for o in group), default=[])
 
+    def _loosen(self, agreeing: Sequence[ScaleObservation], applied: float) -> None:
+        """Let the newest seam have erred by what several instruments together are surprised by (its variance by
+        covariance matching, Mehra 1972): seams hold for most windows, and slip by a little in some."""
+        if not _in_concert(agreeing) or not np.isfinite(self.sigma):
+            return
+        rows = np.stack([self._row(observation) for observation in agreeing])
+        gaps = np.array([self._innovation(observation, applied)[0] for observation in agreeing])
+        noise = np.diag([max(observation.sigma, 1e-6) ** 2 for observation in agreeing])
+        weights = np.linalg.inv(rows @ self._covariance @ rows.T + noise).sum(axis=0)
+        shift, variance = float(weights @ gaps / weights.sum()), 1.0 / float(weights.sum())
+        if shift**2 > SURPRISE**2 * variance:
+            self._gain(shift**2 - variance)
+
     def _fuse(self, observation: ScaleObservation, applied: float) -> None:
         gap, deviation = self._innovation(observation, applied)
         row = self._row(observation)
@@ -314,6 +331,11 @@ def _deviation(observation: ScaleObservation) -> float:
 
 def _weight(observation: ScaleObservation) -> float:
     return 1.0 / max(_deviation(observation), 1e-6) ** 2
+
+
+def _in_concert(seen: Sequence[ScaleObservation]) -> bool:
+    """Several instruments speak, and all that is said fits together."""
+    return len({o.instrument for o in seen}) > 1 and all(_fit_together(a, b) for a in seen for b in seen)
 
 
 def _fit_together(a: ScaleObservation, b: ScaleObservation) -> bool:
