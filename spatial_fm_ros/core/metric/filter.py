@@ -53,8 +53,8 @@ class ScaleFilter:
     and the same for ever, so that many windows do not average it away. `smoothed` are the same scales
     with the knowledge of later windows (Rauch, Tung and Striebel, 1965).
 
-    Where more observers keep denying the estimate than confirm it, or several instruments deny it with one voice, a seam
-    has slipped: the scale is then free at the seam where they began to, and what was said since is heard again.
+    Where more observers keep denying the estimate than confirm it, or several instruments deny it with one voice, a
+    seam has slipped: the scale is then free at the seam where they began to, and what was said since is heard again.
     """
 
     def __init__(self, config: ScaleConfig) -> None:
