@@ -129,9 +129,12 @@ class Session:
         if not self.pipeline.ready():
             return False
         newest = self.intake.newest_keyframe
-        if newest is None or not self.poses.gives_poses or self.poses.newest_ns >= newest.stamp_ns:
+        others = self.poses.has_odometry_frame
+        # LiDAR odometry's newest stamp is the corrected one already.
+        late_ns = self.pipeline.sensors.correction.clock_ns("odometry") if others else 0
+        if newest is None or not self.poses.gives_poses or self.poses.newest_ns - late_ns >= newest.stamp_ns:
             return True
-        patience = POSE_PATIENCE_S if self.poses.has_odometry_frame else LIDAR_PATIENCE_S
+        patience = POSE_PATIENCE_S if others else LIDAR_PATIENCE_S
         return time.monotonic() - newest.arrived_s > patience
 
     def _is_silent(self) -> bool:

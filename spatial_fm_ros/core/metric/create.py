@@ -51,4 +51,4 @@ def create_observers(config: Config, sensors: Sensors) -> Observers:
     if unknown := sorted(ignored - set(names)):
         raise ConfigError(f"scale.ignore names {', '.join(unknown)}; expected some of {', '.join(names)}.")
     used = tuple(observer for observer in every if observer.name not in ignored)
-    return Observers(used, lambda: imu.gravity, lambda: lidar_depth.evidence)
+    return Observers(used, lambda: imu.gravity, lidar_depth.evidence)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy.stats import t as student
@@ -54,14 +55,14 @@ class View:
 @dataclass(frozen=True)
 class DepthRatio:
     """log_scale: of metres per world unit; sigma and systematic as in ScaleObservation; warning: a sentence
-    when ranges disagree; figures by name; evidence: what the ratios say of the extrinsic."""
+    when ranges disagree; figures by name; evidence: computes what the ratios say of the extrinsic."""
 
     log_scale: float
     sigma: float
     systematic: float
     warning: str
     figures: dict[str, float]
-    evidence: ExtrinsicEvidence
+    evidence: Callable[[], ExtrinsicEvidence]
 
 
 def rough_log_scale(views: Sequence[View], options: LidarScaleConfig) -> float:
@@ -110,7 +111,7 @@ def window_ratio(views: Sequence[View], options: LidarScaleConfig) -> DepthRatio
 
 def _without_slack(
     views: Sequence[View], weights: Array, options: LidarScaleConfig
-) -> tuple[Array, Mode, Slack, ExtrinsicEvidence]:
+) -> tuple[Array, Mode, Slack, Callable[[], ExtrinsicEvidence]]:
     """Log ratios [N] of all views less what an error of the extrinsic explains of them, their mode, that error, and
     what the ratios alone say of it."""
     ratios = np.concatenate([view.hits.log_ratio for view in views])
@@ -122,7 +123,7 @@ def _without_slack(
         corrected = ratios - slack.correction @ changes
         overall = weighted_mode(corrected, weights)
         error = region_error(corrected - overall.value, overall.weights, tiles)
-    return corrected, overall, slack, evidence(ratios, overall.weights, error, changes)
+    return corrected, overall, slack, partial(evidence, ratios, overall.weights, error, changes)
 
 
 def _pixel_weights(view: View, options: LidarScaleConfig) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,7 +38,6 @@ class LidarDepthObserver:
     """Mode of log(LiDAR depth / network depth) over confident pixels off edges. Needs no motion at all:
     it works while the camera stands or only turns, as long as the model has depth.
 
-    `evidence`: what the newest window says of the extrinsic's error, None where it was not compared.
     """
 
     name = "lidar_depth"
@@ -47,11 +46,11 @@ class LidarDepthObserver:
         self.config = config
         self.sensors = sensors
         self._guess = 0.0  # metres per world unit of the window before, 0 where there is none
-        self.evidence: ExtrinsicEvidence | None = None
+        self._evidence: Callable[[], ExtrinsicEvidence] | None = None
 
     def observe(self, window: PlacedWindow) -> ScaleObservation | None:
         """See ScaleObserver; None while no scan has come."""
-        self.evidence = None
+        self._evidence = None
         if not len(self.sensors.scans):
             return None
         camera_from_lidar, problem = mount_of(self.sensors.rig)
@@ -70,7 +69,7 @@ class LidarDepthObserver:
             return unusable(self.name, self._too_few(views, in_image))
         by_poses = sum(sight.placed is not None for sight in sights) / len(sights)
         found = window_ratio(views, self.config.lidar)
-        self.evidence = found.evidence
+        self._evidence = found.evidence
         return self._judged(found, by_poses)
 
     def rescaled(self, factor: float) -> None:
@@ -78,7 +77,11 @@ class LidarDepthObserver:
 
     def reset(self) -> None:
         self._guess = 0.0
-        self.evidence = None
+        self._evidence = None
+
+    def evidence(self) -> ExtrinsicEvidence | None:
+        """What the newest window says of the extrinsic's error, None where it was not compared."""
+        return self._evidence() if self._evidence is not None else None
 
     def _sights(
         self, keyframes: Sequence[PosedKeyframe], placer: ScanPlacer, camera_from_lidar: Array
