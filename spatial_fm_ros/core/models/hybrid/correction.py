@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erf
@@ -21,6 +22,7 @@ from spatial_fm_ros.core.types import Array, Depth
 
 #: Waves down and across the image; cells that evidence is gathered in.
 WAVES = (5, 6)
+COARSE = 4  # pixels to a side of the grid on which the waves are summed
 CELLS = (12, 16)
 #: Fewer cells with evidence say nothing of a view.
 FEWEST_CELLS = 6
@@ -78,11 +80,9 @@ def fit_correction(
         # Expected squares of the weights of the waves, mean and variance together (MacKay, 1992).
         expected = (mean**2 + np.diag(covariance))[1:] * stiffness[1:]
         amplitude = float(np.clip(np.sqrt(np.mean(expected)), LEAST_SIGMA, max(most, LEAST_SIGMA)))
-    everywhere = _waves_of(size)
-    log_factor = middle + everywhere @ mean
-    variance = np.einsum("hwi,hwi->hw", everywhere @ covariance, everywhere)
-    sigma = np.sqrt(variance + noise**2 + own**2)
-    return Correction(log_factor.astype(np.float32), sigma.astype(np.float32), before)
+    waves = _waves_of(size)
+    spread = np.sqrt(np.einsum("hwi,hwi->hw", waves @ covariance, waves) + noise**2 + own**2)
+    return Correction(_enlarged(middle + waves @ mean, size), _enlarged(spread, size), before)
 
 
 def _gather(pixels: Array, values: Array, size: tuple[int, int]) -> tuple[Array, Array, float] | None:
@@ -113,9 +113,17 @@ def _waves_at(pixels: Array, size: tuple[int, int]) -> Array:
 
 @lru_cache(maxsize=4)
 def _waves_of(size: tuple[int, int]) -> Array:
-    """The same at every pixel, [h, w, W]."""
-    v, u = np.mgrid[: size[0], : size[1]]
-    return _waves_at(np.stack([u.ravel(), v.ravel()], 1).astype(np.float64), size).reshape(*size, -1)
+    """The same in the middle of every COARSE x COARSE pixels, [h', w', W]: they are smooth."""
+    coarse = (-(-size[0] // COARSE), -(-size[1] // COARSE))
+    v, u = np.mgrid[: coarse[0], : coarse[1]]
+    pixels = [(u.ravel() + 0.5) * size[1] / coarse[1] - 0.5, (v.ravel() + 0.5) * size[0] / coarse[0] - 0.5]
+    return _waves_at(np.stack(pixels, axis=1), size).reshape(*coarse, -1)
+
+
+def _enlarged(coarse: Array, size: tuple[int, int]) -> Depth:
+    """Values of the coarse grid at every pixel, float32 [h, w]."""
+    values: Depth = cv2.resize(coarse.astype(np.float32), size[::-1], interpolation=cv2.INTER_LINEAR)
+    return values
 
 
 @lru_cache(maxsize=1)
