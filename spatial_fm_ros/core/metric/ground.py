@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from spatial_fm_ros.core.types import Array
 
-#: Hypotheses drawn, and points that each is tried on.
-HYPOTHESES, POINTS = 150, 1200
+#: Hypotheses drawn, points that each is tried on (float32 will do), and points that the best is fitted to.
+HYPOTHESES, TRIED, POINTS = 150, 400, 1200
 #: A point belongs to the plane when its depth is right within this share.
 TOLERANCE = 0.08
 #: Points below the plane, as a share of those on it, from which on it is a table rather than the ground.
@@ -48,8 +48,10 @@ def fit_ground(points: Array, up: Array, max_tilt_rad: float, rng: np.random.Gen
     normals, heights = _hypotheses(points, up, max_tilt_rad, rng)
     if not len(normals):
         return None
-    ratio = (points @ -normals.T) / heights  # [N, H]: 1 on the plane, more below it
-    score = (np.abs(ratio - 1) < TOLERANCE).sum(axis=0) - (ratio > 1 + 2 * TOLERANCE).sum(axis=0)
+    tried = points[:: -(-len(points) // TRIED)].astype(np.float32)
+    ratio = tried @ (-normals / heights[:, None]).astype(np.float32).T  # [N, H]: 1 on the plane, more below it
+    on, below = np.abs(ratio - 1) < TOLERANCE, ratio > 1 + 2 * TOLERANCE
+    score = np.count_nonzero(on, axis=0) - np.count_nonzero(below, axis=0)
     best = int(np.argmax(score))
     return _refined(points, normals[best], float(heights[best]), up, max_tilt_rad)
 
