@@ -6,13 +6,28 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+import torch
 from scipy.spatial.transform import Rotation
 
-from spatial_fm_ros.core.config import FoundationConfig, GeometricConfig, HybridConfig, ModelConfig, OracleConfig
+from spatial_fm_ros.core.align.world import World
+from spatial_fm_ros.core.config import (
+    Config,
+    FoundationConfig,
+    GeometricConfig,
+    HybridConfig,
+    ModelConfig,
+    OracleConfig,
+)
 from spatial_fm_ros.core.errors import InputError, ModelError
+from spatial_fm_ros.core.geometry.rotations import rotation_angle
+from spatial_fm_ros.core.intake.sensors import Sensors
+from spatial_fm_ros.core.metric.create import create_observers
+from spatial_fm_ros.core.models.geometric.dense_hint import DepthHint, search_around
 from spatial_fm_ros.core.models.geometric.model import GeometricModel
+from spatial_fm_ros.core.models.geometric.parallel import Tasks
 from spatial_fm_ros.core.models.hybrid.model import HybridModel
 from spatial_fm_ros.core.models.oracle import OracleModel
 from spatial_fm_ros.core.models.registry import create_model
@@ -141,6 +156,27 @@ def test_a_turn_has_the_images_rotations_and_the_depth_of_what_was_known(room: R
     assert way < 0.02 * np.nanmedian(turn.depth)
 
 
+def test_a_camera_that_only_turns_makes_one_map_with_depth(room: Room) -> None:
+    """Windows of a turn hang together though each window's prior is bent in another way."""
+    model = hybrid(room)
+    whole = Config(model=model.config)
+    seconds = [6, 6, 7, 7, 8, 8, 9, 9]
+    keyframes = [Keyframe(i, t, room.images[t], CAMERA, "camera", 24.0, "disparity") for i, t in enumerate(seconds)]
+    world, results = World(whole, create_observers(whole, Sensors(whole.intake))), []
+    for start in (0, 2, 4):
+        given = Window(start, tuple(keyframes[start : start + 4]), 2 if start else 0)
+        results.append((given, world.integrate(given, model.infer(given))))
+    assert len(world.submaps) == 1
+    seams = [integrated.seam for _, integrated in results[1:]]
+    assert all(seam is not None and seam.accepted and seam.residual < 0.01 for seam in seams)
+    posed = [keyframe for _, integrated in results for keyframe in integrated.keyframes]
+    assert len(posed) == len(keyframes)
+    ratio = [np.nanmedian(k.depth / room.depth(k.stamp_ns, k.camera)) for k in posed]
+    assert np.std(np.log(ratio)) < 0.12
+    turned_by = rotation_angle(posed[0].world_from_camera[:3, :3].T @ posed[-1].world_from_camera[:3, :3])
+    assert np.degrees(turned_by) == pytest.approx(15.0, abs=0.3)
+
+
 def test_a_window_without_texture_is_the_priors(room: Room) -> None:
     ids = range(4)
     model = hybrid(room)
@@ -151,6 +187,29 @@ def test_a_window_without_texture_is_the_priors(room: Room) -> None:
     assert np.median(np.abs(mine.depth / prior.depth[:, ::2, ::2] - 1.0)) < 0.01
     assert np.median(mine.confidence) == pytest.approx(np.median(prior.confidence), abs=0.05)
     assert "cameras and depth from oracle" in mine.note and "too few features" in mine.note
+
+
+def test_a_search_around_a_bent_surface_finds_the_true_one(room: Room) -> None:
+    ids, rng = range(4), np.random.default_rng(0)
+    grid = CAMERA.resized(160, 120)
+    truth = np.stack([room.depth(i, grid) for i in ids])
+    K, poses = np.array([CAMERA.K] * 4), np.array(WAY[:4])
+    rays = np.stack(np.meshgrid(np.arange(160), np.arange(120), [1.0]), -1)[::8, ::8, 0] @ np.linalg.inv(grid.K).T
+    points = (rays * truth[0, ::8, ::8, None]).reshape(-1, 3) @ poses[0, :3, :3].T + poses[0, :3, 3]
+    nodes = rng.normal(0, 0.04, (4, 12, 16)).astype(np.float32)
+    bent = truth * np.exp(np.stack([cv2.resize(node, (160, 120), interpolation=cv2.INTER_CUBIC) for node in nodes]))
+    bent[:, :10, :10] = np.nan
+    sigma = torch.full((120, 160), 0.04)
+    hints = {i: DepthHint(torch.from_numpy(np.nan_to_num(1.0 / bent[i])).float(), sigma) for i in (0, 1, 2)}
+    images, seen = np.stack(room.images[:4]), np.ones((4, len(points)), bool)
+    found = search_around(hints, images, K, poses, points, seen, SMALL, "cpu", Tasks(2))
+    assert sorted(found) == [0, 1, 2]
+    for i, depth in found.items():
+        assert np.isnan(depth[:10, :10]).all() and np.isfinite(depth[10:]).all()
+        before, after = (np.abs(each[12:] / truth[i, 12:] - 1.0).mean() for each in (bent[i], depth))
+        assert after < 0.85 * before
+    # What is said, is said of views that others see; a window whose points are too few has none.
+    assert search_around(hints, images, K, poses, points[:5], seen[:, :5], SMALL, "cpu", Tasks()) == {}
 
 
 def test_a_prior_that_is_far_off_changes_nothing(room: Room, images_alone: Prediction) -> None:

@@ -10,13 +10,27 @@ import numpy as np
 from spatial_fm_ros.core.errors import InputError
 from spatial_fm_ros.core.geometry.cameras import pinhole_rays
 from spatial_fm_ros.core.geometry.rotations import chordal_mean, rotation_angle
-from spatial_fm_ros.core.models.hybrid.fusion import Bent, bend, measured
+from spatial_fm_ros.core.models.hybrid.fusion import LEAST_CHANCE, Bent, bend, measured
 from spatial_fm_ros.core.models.hybrid.prior import PriorWindow
 from spatial_fm_ros.core.models.hybrid.trust import MEDIAN_LENGTH
 from spatial_fm_ros.core.types import Array, Depth, Prediction
 
 Evidence = tuple[Array, Array]
 NOTHING: Evidence = (np.zeros((0, 2)), np.zeros(0))
+
+
+@dataclass(frozen=True, eq=False)
+class Remembered:
+    """What was said of a view before, float32 [h, w]. judged: its confidence is a chance that images bore out, and not
+    the prior's own words; only then its depth may bend another."""
+
+    depth: Depth
+    confidence: Depth
+    judged: bool
+
+    @property
+    def evidence(self) -> Evidence:
+        return measured(self.depth, self.confidence) if self.judged else NOTHING
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,16 +42,17 @@ class Spoken:
     rotation_sigma: float  # of the prior about each axis, radians, by images; NaN where these do not say
 
 
-def alone(prior: PriorWindow, remembered: Sequence[tuple[Depth, Depth] | None]) -> Spoken:
-    """The prior's own cameras and depth; `remembered`: depth and confidence [h, w] said before, by view."""
-    bent = bend(prior, [NOTHING if known is None else measured(*known) for known in remembered], doubted=False)
+def alone(prior: PriorWindow, remembered: Sequence[Remembered | None]) -> Spoken:
+    """The prior's own cameras and depth; `remembered`: what was said before, by view."""
+    evidence = [known.evidence if known is not None else NOTHING for known in remembered]
+    bent = bend(prior, evidence, doubted=False, scale=_scale(prior, remembered))
     poses = prior.world_from_camera.copy()
     poses[:, :3, 3] *= bent.scale
     return Spoken(poses, _keeping(bent, remembered), float("nan"))
 
 
 def turned(
-    prior: PriorWindow, images: Prediction, remembered: Sequence[tuple[Depth, Depth] | None], parallax_px: float
+    prior: PriorWindow, images: Prediction, remembered: Sequence[Remembered | None], parallax_px: float
 ) -> Spoken:
     """Where the images say that the camera only turned: their rotations, the prior's depth, hardly any way.
 
@@ -55,7 +70,8 @@ def turned(
         return alone(prior, remembered)
     apart = np.asarray(rotation_angle(np.swapaxes(gauge[None], -1, -2) @ gauges))
     rotations[images.posed] = gauge @ images.world_from_camera[images.posed, :3, :3]
-    bent = bend(prior, _carried(rotations, images, prior, remembered), doubted=False)
+    evidence = _carried(rotations, images, prior, remembered)
+    bent = bend(prior, evidence, doubted=False, scale=_scale(prior, remembered))
     poses = prior.world_from_camera.copy()
     poses[:, :3, :3] = rotations
     centres = poses[:, :3, 3] * bent.scale
@@ -71,7 +87,7 @@ def turned(
 
 
 def _carried(
-    rotations: Array, images: Prediction, prior: PriorWindow, remembered: Sequence[tuple[Depth, Depth] | None]
+    rotations: Array, images: Prediction, prior: PriorWindow, remembered: Sequence[Remembered | None]
 ) -> list[Evidence]:
     """Evidence for every view from the remembered depth of all that the images pose, for a camera that only turns."""
     height, width = prior.size
@@ -80,7 +96,7 @@ def _carried(
     for source, known in enumerate(remembered):
         if known is None:
             continue
-        pixels, depth = measured(*known)
+        pixels, depth = known.evidence
         parts[source].append((pixels, depth))
         u, v = pixels.astype(int).T
         points = rays[source][v, u] * depth[:, None]
@@ -96,11 +112,17 @@ def _carried(
     ]
 
 
-def _keeping(bent: Bent, remembered: Sequence[tuple[Depth, Depth] | None]) -> Bent:
-    """The same with the remembered depth of each view where it is at least as sure, so that windows meet exactly."""
+def _scale(prior: PriorWindow, remembered: Sequence[Remembered | None]) -> float:
+    """Of what is remembered over the prior's own depth; NaN without any."""
+    known = [NOTHING if each is None else measured(each.depth, each.confidence, LEAST_CHANCE) for each in remembered]
+    return prior.scale_of(known)
+
+
+def _keeping(bent: Bent, remembered: Sequence[Remembered | None]) -> Bent:
+    """The same with the remembered depth of each view, so that this window meets the world where it left it."""
     depth, chance = bent.depth.copy(), bent.chance.copy()
     for view, known in enumerate(remembered):
-        if known is not None and bent.corrections[view] is not None:
-            better = np.isfinite(known[0]) & (known[1] >= chance[view])
-            depth[view][better], chance[view][better] = known[0][better], known[1][better]
+        if known is not None and bent.anchored:
+            said = np.isfinite(known.depth)
+            depth[view][said], chance[view][said] = known.depth[said], known.confidence[said]
     return replace(bent, depth=depth, chance=chance)

@@ -50,9 +50,9 @@ class Bent:
         return float(np.median(found)) if found else float("nan")
 
 
-def measured(depth: Depth, confidence: Depth) -> tuple[Array, Array]:
-    """Pixels [M, 2] and depth [M] of one view [h, w] that are sure enough to judge a prior by."""
-    v, u = np.nonzero(np.isfinite(depth[::STRIDE, ::STRIDE]) & (confidence[::STRIDE, ::STRIDE] >= EVIDENCE))
+def measured(depth: Depth, confidence: Depth, least: float = EVIDENCE) -> tuple[Array, Array]:
+    """Pixels [M, 2] and depth [M] of one view [h, w] of at least a confidence: evidence about a prior."""
+    v, u = np.nonzero(np.isfinite(depth[::STRIDE, ::STRIDE]) & (confidence[::STRIDE, ::STRIDE] >= least))
     v, u = v * STRIDE, u * STRIDE
     return np.stack([u, v], axis=1).astype(np.float64), depth[v, u].astype(np.float64)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,14 +16,14 @@ from spatial_fm_ros.core.models.foundation.source import MEANINGLESS
 from spatial_fm_ros.core.models.geometric.calibration import PLAUSIBLE
 from spatial_fm_ros.core.models.geometric.dense import grid_size
 from spatial_fm_ros.core.models.geometric.model import GeometricModel
-from spatial_fm_ros.core.models.hybrid.alone import Spoken, alone, turned
+from spatial_fm_ros.core.models.hybrid.alone import Remembered, Spoken, alone, turned
 from spatial_fm_ros.core.models.hybrid.assistance import PriorAssistance
 from spatial_fm_ros.core.models.hybrid.cameras import CameraSolver, completed
 from spatial_fm_ros.core.models.hybrid.fusion import Bent
 from spatial_fm_ros.core.models.hybrid.prior import PriorWindow
 from spatial_fm_ros.core.models.hybrid.trust import Trust
 from spatial_fm_ros.core.models.registry import create_model
-from spatial_fm_ros.core.types import Depth, Prediction, Window, WindowState
+from spatial_fm_ros.core.types import Prediction, Window, WindowState
 
 
 class HybridModel(SpatialModel):
@@ -47,7 +48,7 @@ class HybridModel(SpatialModel):
         known = self.prior.supports
         self.supports = Supports(known.min_views, known.max_views, True, True, known.metric)
         self.trust = Trust()
-        self._said: dict[int, tuple[Depth, Depth]] = {}
+        self._said: dict[int, Remembered] = {}
 
     @property
     def window_limit(self) -> int:
@@ -76,10 +77,10 @@ class HybridModel(SpatialModel):
         if prior is None or prior.empty:
             result = self.geometric.infer(window)
             words = trouble or f"{self.prior.name} says nothing of this window"
-            result = replace(result, note=_joined(words, result.note))
+            result, judged = replace(result, note=_joined(words, result.note)), [True] * len(window.keyframes)
         else:
-            result = self._combined(window, prior)
-        self._remember(window, result)
+            result, judged = self._combined(window, prior)
+        self._remember(window, result, judged)
         return self._marked(result)
 
     def _ask(self, window: Window) -> tuple[Prediction | None, str]:
@@ -92,24 +93,32 @@ class HybridModel(SpatialModel):
         finally:
             torch.set_num_threads(1)
 
-    def _combined(self, window: Window, prior: PriorWindow) -> Prediction:
+    def _combined(self, window: Window, prior: PriorWindow) -> tuple[Prediction, list[bool]]:
+        """The answer, and of which views images bore out the depth."""
         self._start_focal(window, prior)
         geometric = self.geometric
         assistance = PriorAssistance(prior, self.trust, self.solver, geometric.focal.K, geometric.device)
         seen = geometric.infer_assisted(window, assistance)
         if seen.has_depth and assistance.bent is None and self.trust.believed:
-            return seen  # cameras and depth, but nothing to bring the prior's to them
+            # Cameras and depth, but nothing to bring the prior's to them.
+            return seen, [True] * len(window.keyframes)
         if not self.trust.believed:
-            return replace(seen, note=_joined(f"{self.prior.name} is far off where images judge it", seen.note))
+            words = f"{self.prior.name} is far off where images judge it"
+            return replace(seen, note=_joined(words, seen.note)), [True] * len(window.keyframes)
         if assistance.bent is not None:
-            return self._solved(seen, prior, assistance.bent)
+            judged = [bool(posed) and assistance.bent.judged for posed in seen.posed]
+            return self._solved(seen, prior, assistance.bent), judged
         remembered = [self._said.get(keyframe.id) for keyframe in window.keyframes]
         if seen.state is WindowState.NO_PARALLAX:
             spoken = turned(prior, seen, remembered, self.config.geometric.min_parallax_px)
             self.trust.learn(rotation=spoken.rotation_sigma)
         else:
             spoken = alone(prior, remembered)
-        return self._spoken(seen, prior, spoken)
+        judged = [
+            each is not None or (known is not None and known.judged)
+            for each, known in zip(spoken.bent.corrections, remembered, strict=True)
+        ]
+        return self._spoken(seen, prior, spoken), judged
 
     def _start_focal(self, window: Window, prior: PriorWindow) -> None:
         """Of cameras without calibration, the prior's focal length is the first guess."""
@@ -168,10 +177,10 @@ class HybridModel(SpatialModel):
             figures["prior_rotation_deg"] = float(np.degrees(self.trust.rotation))
         return figures
 
-    def _remember(self, window: Window, result: Prediction) -> None:
+    def _remember(self, window: Window, result: Prediction, judged: Sequence[bool]) -> None:
         """Depth of this window's keyframes, for the next window that the images cannot solve."""
         self._said = {
-            keyframe.id: (result.depth[i], result.confidence[i])
+            keyframe.id: Remembered(result.depth[i], result.confidence[i], judged[i])
             for i, keyframe in enumerate(window.keyframes)
             if result.posed[i] and np.isfinite(result.depth[i]).any()
         }
