@@ -223,6 +223,7 @@ def test_convolutions_compute_in_the_dtype_of_their_weights() -> None:
         ("aggregator.frame_blocks.3.attn.qkv.weight", True),
         ("aggregator.patch_embed.blocks.0.mlp.fc1.bias", True),
         ("camera_head.trunk.2.attn.proj.weight", True),
+        ("camera_head.poseLN_modulation.1.weight", True),
         ("backbone.pretrained.blocks.11.mlp.w12.weight", True),
         ("da3.backbone.pretrained.blocks.11.mlp.w3.weight", True),
         ("depth_head.projects.0.weight", True),

@@ -78,12 +78,6 @@ def test_true_sizes_are_as_exact_as_the_direct_sum(wide: int, out: int, size: tu
     assert off[0] < 3 * off[1], "rounding of the transforms stays of the order of the sum's own"
 
 
-def test_low_weights_are_used_as_they_are_and_nothing_else_is_rounded() -> None:
-    x, weight = drawn(1, 96, 24, 20), (drawn(96, 96, 3, 3, seed=2) / 30).bfloat16()
-    expected = F.conv2d(x, weight.float(), padding=1)
-    assert worst(winograd.convolved(x, weight, None), expected) < BOUND
-
-
 @pytest.mark.parametrize(
     ("wide", "out", "size", "stride", "expected"),
     [
@@ -109,6 +103,11 @@ def test_layers_choose_it_where_it_pays(
     with torch.no_grad():
         assert worst(FastConv2d(plain)(x), plain(x)) < BOUND
     assert bool(used) == expected
+    used.clear()
+    plain.bfloat16()
+    with torch.no_grad():
+        assert FastConv2d(plain)(x).dtype == torch.bfloat16
+    assert not used
 
 
 def test_a_fusion_chain_of_large_maps() -> None:

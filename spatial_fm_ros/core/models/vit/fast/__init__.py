@@ -19,6 +19,7 @@ from spatial_fm_ros.core.models.vit.fast.dense import (
     FastPixelLayers,
     FastResidualConvUnit,
 )
+from spatial_fm_ros.core.models.vit.fast.linear import FastLinear
 from spatial_fm_ros.core.models.vit.fast.precision import dtype_policy
 
 __all__ = ["dtype_policy", "optimised"]
@@ -26,6 +27,7 @@ __all__ = ["dtype_policy", "optimised"]
 Network = TypeVar("Network", bound=nn.Module)
 
 _TWINS: dict[type[nn.Module], type[nn.Module]] = {
+    nn.Linear: FastLinear,
     Block: FastBlock,
     ResidualConvUnit: FastResidualConvUnit,
     FusionBlock: FastFusionBlock,

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from spatial_fm_ros.core.models.vit.rope import RopeTable
 
 #: Scores of one head held at a time where they are held at all.
-SCORE_BYTES = 16 << 20
+SCORE_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,14 +58,13 @@ def _by_heads(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     step = -(-tokens // -(-tokens // step))  # pieces of one size
     scores = query.new_empty(step, tokens)
     out = query.new_empty(batch, tokens, heads, width)
-    query = query * width**-0.5
     for b in range(batch):
         for h in range(heads):
             across = key[b, h].t()
             for start in range(0, tokens, step):
                 rows = slice(start, min(start + step, tokens))
                 piece = scores[: rows.stop - rows.start]
-                torch.mm(query[b, h, rows], across, out=piece)
+                torch.mm(query[b, h, rows] * width**-0.5, across, out=piece)
                 torch.softmax(piece, dim=-1, out=piece)
                 out[b, rows, h] = torch.mm(piece, value[b, h])
     return out.flatten(2)

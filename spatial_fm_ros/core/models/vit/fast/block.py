@@ -15,7 +15,7 @@ from spatial_fm_ros.core.models.vit.rope import RopeTable
 
 #: Tokens worked on at a time. On the CPU their hidden layer stays in the shared cache and below the size from which
 #: every allocation is made of fresh pages; on a GPU it bounds memory.
-PIECE = {"cpu": 1280, "cuda": 16384}
+PIECE = {"cpu": 700, "cuda": 16384}
 
 
 class FastBlock(nn.Module):
@@ -34,7 +34,9 @@ class FastBlock(nn.Module):
         """x [B, T, dim]; the table's rows are the T tokens."""
         attn, (batch, tokens, dim) = self.attn, x.shape
         low = x.dtype if batch * tokens < MANY_ROWS else attn.qkv.weight.dtype
-        query, key, value = x.new_empty(3, batch, attn.heads, tokens, dim // attn.heads, dtype=low)
+        # Three tensors: large blocks of like size fit into each other's holes in the heap.
+        shape = (batch, attn.heads, tokens, dim // attn.heads)
+        query, key, value = (x.new_empty(shape, dtype=low) for _ in range(3))
         turning = None if rope is None else Turning.of(rope)
         pieces = list(_pieces(batch, tokens, x.device))
         for scenes, rows in pieces:

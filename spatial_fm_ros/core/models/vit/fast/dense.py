@@ -18,9 +18,9 @@ BAND_BYTES = {"cpu": 6 << 20, "cuda": 256 << 20}
 
 
 class FastConv2d(nn.Module):
-    """A convolution (or transposed one), channels last, in the dtype of its weights or better.
+    """A convolution (or transposed one) in the dtype of its weights, channels last.
 
-    1x1 is a linear layer of every pixel; 3x3 of large maps on the CPU goes by Winograd, in float32.
+    1x1 is a linear layer of every pixel; 3x3 of large float32 maps goes by Winograd on the CPU.
     """
 
     def __init__(self, plain: nn.Conv2d | nn.ConvTranspose2d) -> None:
@@ -32,9 +32,9 @@ class FastConv2d(nn.Module):
         self.filters = same and plain.kernel_size == (3, 3) and plain.padding == (1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x.to(self.weight.dtype).contiguous(memory_format=torch.channels_last)
         if self.filters and winograd.pays(x, self.weight):
             return winograd.convolved(x, self.weight, self.bias)
-        x = x.to(self.weight.dtype).contiguous(memory_format=torch.channels_last)
         if self.pointwise:
             return product(x.permute(0, 2, 3, 1), self.weight[:, :, 0, 0], self.bias).permute(0, 3, 1, 2)
         run = F.conv_transpose2d if self.transposed else F.conv2d
@@ -50,7 +50,6 @@ class FastResidualConvUnit(nn.Module):
         self.conv1, self.conv2 = plain.conv1, plain.conv2
 
     def forward(self, x: Tensor, spare: bool = False) -> Tensor:
-        x = x.float()
         active = x.relu_() if spare and self.relu_skip else x.relu()
         change: Tensor = self.conv2(self.conv1(active).relu_())
         return change.float().add_(active if self.relu_skip else x)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 #: With fewer rows than this reading the weights is all the work, and full precision costs nothing.
 MANY_ROWS = 64
 #: Rows of a low-precision weight brought to float32 at a time; they stay in a core's cache.
-WEIGHT_ROWS = 512
+WEIGHT_ROWS = 256
 
 
 @lru_cache(maxsize=1)
@@ -35,6 +35,18 @@ def onednn_linear_works() -> bool:
 def _onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool) -> Tensor:
     after, form = ("gelu", "none") if gelu else ("none", "")
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, after, [], form)  # type: ignore[no-any-return]
+
+
+class FastLinear(nn.Linear):
+    """A linear layer, through `linear`: with few rows its weights may be of lower precision than they."""
+
+    def __init__(self, plain: nn.Linear) -> None:
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = plain.in_features, plain.out_features
+        self.weight, self.bias = plain.weight, plain.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x, self)
 
 
 def linear(x: Tensor, layer: nn.Linear, *, gelu: bool = False) -> Tensor:

@@ -27,10 +27,13 @@ TILES = 160
 
 
 def pays(x: Tensor, weight: Tensor) -> bool:
-    """`convolved` is faster than the direct sum for x [N, in, H, W] and weight [out, in, 3, 3]."""
+    """`convolved` is faster than the direct sum for x [N, in, H, W] and weight [out, in, 3, 3].
+
+    In bfloat16 the direct sum is as fast; the transforms would need float32, and more memory.
+    """
     out, wide = weight.shape[:2]
-    large = x.shape[-2] * x.shape[-1] >= PIXELS * wide
-    return x.device.type == "cpu" and min(out, wide) >= CHANNELS and large
+    large = x.shape[-2] * x.shape[-1] >= PIXELS * wide and min(out, wide) >= CHANNELS
+    return large and x.device.type == "cpu" and weight.dtype == torch.float32
 
 
 @lru_cache(maxsize=1)
@@ -57,7 +60,7 @@ def _coefficients(roots: Tensor) -> Tensor:
 
 
 def convolved(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """conv2d(x, weight, bias, padding=1), 3x3, in float32 whatever the weights' dtype; channels last.
+    """conv2d(x, weight, bias, padding=1), 3x3, all in float32, channels last.
 
     x [N, in, H, W] to [N, out, H, W]. Differs from the direct sum by rounding: at most 3e-6 of the largest value.
     """
@@ -65,8 +68,8 @@ def convolved(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     count, wide, height, width = x.shape
     out = len(weight)
     down, across = -(-height // OUT), -(-width // OUT)
-    nhwc = x.float().permute(0, 2, 3, 1)
-    taps = weight.permute(3, 2, 1, 0).reshape(9, -1).float()
+    nhwc = x.permute(0, 2, 3, 1)
+    taps = weight.permute(3, 2, 1, 0).reshape(9, -1)
     kernels = (torch.kron(kernel, kernel) @ taps).view(IN * IN, wide, out)  # column, then row of the transform
     result = nhwc.new_empty(count, height, width, out)
     step = max(1, min(down, TILES // across))
@@ -109,4 +112,4 @@ def _placed(tiles: Tensor, bias: Tensor | None, rows: Tensor) -> None:
     if bias is None:
         rows.copy_(tiles)
     else:
-        torch.add(tiles, bias.float(), out=rows)
+        torch.add(tiles, bias, out=rows)
