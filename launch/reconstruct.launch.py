@@ -25,7 +25,7 @@ PARAMETERS = {
     "map_frame": ("ros.map_frame", "frame of the map"),
     "odom_frame": ("ros.odom_frame", "odometry frame, for pose_source tf"),
     "base_frame": ("ros.base_frame", "robot body, for pose_source tf and lidar"),
-    "model": ("model.name", "spatial model: geometric, vggt, depth_anything_3, nano"),
+    "model": ("model.name", "spatial model: geometric, vggt, depth_anything_3, nano, hybrid"),
     "checkpoint": ("model.checkpoint", "weights: a file, a folder or a hub id; empty: the default of the model"),
     "device": ("model.device", "auto, cpu, cuda, cuda:N"),
 }

@@ -69,7 +69,7 @@ def map_command(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
     config: Annotated[list[Path] | None, typer.Option("--config", "-c", help="Parameter file; repeatable.")] = None,
     assign: Annotated[list[str] | None, typer.Option("--set", help="section.key=value; repeatable.")] = None,
-    model: Annotated[str | None, typer.Option(help="Model: geometric, vggt, depth_anything_3, nano, oracle.")] = None,
+    model: Annotated[str | None, typer.Option(help="geometric, vggt, depth_anything_3, nano, hybrid, oracle.")] = None,
     checkpoint: Annotated[str | None, typer.Option(help="Weights: a file, a folder or a hub id.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N.")] = None,
     every: Annotated[int, typer.Option(help="Use every n-th image.")] = 1,
