@@ -20,7 +20,8 @@ from spatial_fm_ros.core.models.geometric.problem import Problem
 from spatial_fm_ros.core.models.geometric.structure import Structure, StructureSolver
 from spatial_fm_ros.core.models.geometric.tracks import Tracks
 from spatial_fm_ros.core.models.geometric.triangulation import reproject
-from spatial_fm_ros.core.models.hybrid.cameras import CameraSolver, align, completed
+from spatial_fm_ros.core.models.hybrid.alignment import align, completed
+from spatial_fm_ros.core.models.hybrid.cameras import CameraSolver
 from spatial_fm_ros.core.models.hybrid.prior import PriorWindow
 from spatial_fm_ros.core.models.hybrid.trust import Trust
 from spatial_fm_ros.core.types import Camera, Keyframe
@@ -200,6 +201,26 @@ def test_a_prior_is_learnt_as_bad_as_it_is() -> None:
         found.append((np.degrees(trust.rotation), trust.position * 5.0))
     # The common turn and shift of six views are taken out: somewhat less than each has.
     assert np.median(found, axis=0) == pytest.approx([1.8, 0.14], rel=0.3)
+
+
+def test_images_that_went_wrong_are_solved_anew_from_the_prior_and_good_ones_are_not() -> None:
+    scene = Scene(poses(5, (0.3, 0.02, 0.1)), 700, 4)
+    problem = scene.problem()
+    images = scene.images(problem)
+    assert images is not None and images.posed.all()
+    # Cameras as a second solution has them: turned against each other, with points of their own.
+    shaken = images.camera_from_world.copy()
+    shaken[1::2, :3, :3] = Rotation.from_euler("x", 8, degrees=True).as_matrix() @ shaken[1::2, :3, :3]
+    wrong = StructureSolver(replace(CONFIG, max_reprojection_px=60.0)).with_poses(images, shaken)
+    assert np.median(errors(wrong, scene.truth)[0]) > 5.0
+    done = solver().solve(problem, wrong, K_of(scene), scene.prior(0.5, 0.05), Trust())
+    assert done.structure is not None and done.new_gauge and done.structure.posed.all()
+    rotation, direction = errors(done.structure, scene.truth)
+    assert rotation.max() < 0.3 and direction.max() < 3.0
+    # A prior that is far off itself ends where the images are, and they stay.
+    kept = solver().solve(problem, images, K_of(scene), scene.prior(6.0, 0.6), Trust())
+    assert not kept.new_gauge and kept.structure is not None
+    assert errors(kept.structure, scene.truth)[0].max() < 0.3
 
 
 def test_views_that_images_lost_are_found_from_the_prior() -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 
 from spatial_fm_ros.core.models.geometric.assistance import Assisted, Search
+from spatial_fm_ros.core.models.geometric.calibration import FocalEstimate
 from spatial_fm_ros.core.models.geometric.dense_hint import DepthHint
-from spatial_fm_ros.core.models.geometric.local_map import View
 from spatial_fm_ros.core.models.geometric.problem import Problem
 from spatial_fm_ros.core.models.geometric.structure import Structure
 from spatial_fm_ros.core.models.hybrid.cameras import CameraSolver
@@ -32,18 +32,22 @@ class PriorAssistance:
         prior: PriorWindow,
         trust: Trust,
         solver: CameraSolver,
-        intrinsics: Callable[[View], Array],
+        focal: FocalEstimate,
         device: torch.device,
     ) -> None:
         self.prior = prior
         self.trust = trust
         self.solver = solver
-        self.intrinsics = intrinsics
+        self.focal = focal
         self.device = device
         self.bent: Bent | None = None
 
     def cameras(self, problem: Problem, structure: Structure | None) -> Assisted:
-        K = np.array([self.intrinsics(view) for view in problem.views])
+        """Of cameras without calibration whose focal length is not settled, the prior's is where it starts from."""
+        views = problem.views[problem.first :]
+        K = np.array([self.focal.K(view) for view in views])
+        if self.focal.uncertain(views):
+            K = self.prior.K_of(views[0].features.size)
         return self.solver.solve(problem, structure, K, self.prior, self.trust)
 
     def depth(

@@ -8,17 +8,13 @@ tell, and reprojection has to agree with the result.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from spatial_fm_ros.core.config import GeometricConfig
-from spatial_fm_ros.core.errors import InputError
-from spatial_fm_ros.core.geometry.rotations import chordal_mean, invert_pose
-from spatial_fm_ros.core.geometry.similarity import Sim3
+from spatial_fm_ros.core.geometry.rotations import invert_pose
 from spatial_fm_ros.core.models.geometric.assistance import Assisted
-from spatial_fm_ros.core.models.geometric.dense_views import project
 from spatial_fm_ros.core.models.geometric.information import camera_information
 from spatial_fm_ros.core.models.geometric.local_map import View
 from spatial_fm_ros.core.models.geometric.parallel import Tasks
@@ -31,6 +27,7 @@ from spatial_fm_ros.core.models.geometric.pose_priors import (
 from spatial_fm_ros.core.models.geometric.problem import Problem, believable, inside
 from spatial_fm_ros.core.models.geometric.rotation_only import chain_rotations
 from spatial_fm_ros.core.models.geometric.structure import Mask, Pairs, Structure, StructureSolver
+from spatial_fm_ros.core.models.hybrid.alignment import Aligned, align, apart, completed, moved_by
 from spatial_fm_ros.core.models.hybrid.prior import PriorWindow
 from spatial_fm_ros.core.models.hybrid.trust import MEDIAN_LENGTH, Trust
 from spatial_fm_ros.core.types import Array
@@ -48,18 +45,10 @@ FIRST_POSITION, FAR_SIGMAS = 0.05, 3.5
 NEAREST_SHARE = 0.1
 #: The least deviations a prior is given: radians about each axis, share of the median depth along each.
 LEAST_ROTATION, LEAST_POSITION = 1e-3, 3e-3
+#: A solution from the prior is a rival of the images' own with this share of its observations.
+RIVAL = 0.9
 #: Reprojection agrees with moved cameras that keep this share of the observations and let the error grow this much.
 KEPT, GROWN = 0.95, 1.05
-
-
-@dataclass(frozen=True, eq=False)
-class Aligned:
-    """The prior's cameras in a structure's gauge. camera_from_world [N, 4, 4] (NaN where not posed); gauge: the
-    similarity; depth: median of the structure's points in its views."""
-
-    camera_from_world: Array
-    gauge: Sim3
-    depth: float
 
 
 class CameraSolver:
@@ -76,12 +65,16 @@ class CameraSolver:
         ]
 
     def solve(self, problem: Problem, images: Structure | None, K: Array, prior: PriorWindow, trust: Trust) -> Assisted:
-        """The window with the prior's help; K [N, 3, 3] of all views of the problem."""
+        """The window with the prior's help; K [N, 3, 3] of its views, where it is started from the prior's cameras."""
         if images is None:
             return self._afresh(problem, K, prior, trust) if trust.believed else Assisted(problem, None)
         aligned = align(images, problem.first, prior)
         if aligned is None:
             return Assisted(problem, images)
+        if trust.believed and not self._near(images, problem.first, aligned, trust):
+            rival = self._rival(problem, images, K, prior, trust)
+            if rival is not None:
+                return rival
         self._learn(images, problem.first, aligned, trust)
         if not trust.believed:
             return Assisted(problem, images)
@@ -89,8 +82,36 @@ class CameraSolver:
             problem, images = self._completed(problem, images, aligned, trust)
         return Assisted(problem, self._pulled(problem, images, aligned, trust))
 
+    def _near(self, structure: Structure, first: int, aligned: Aligned, trust: Trust) -> bool:
+        """Whether most cameras are where the prior has them, as far as it is known to err."""
+        turn, shift = _reach(aligned, trust)
+        turns, shifts = apart(structure.camera_from_world[first:], aligned.camera_from_world)
+        both = structure.posed[first:] & np.isfinite(turns).all(axis=1)
+        if not both.any():
+            return True
+        turned, shifted = (float(np.median(np.linalg.norm(each[both], axis=1))) for each in (turns, shifts))
+        return turned < turn and shifted < shift
+
+    def _rival(
+        self, problem: Problem, images: Structure, K: Array, prior: PriorWindow, trust: Trust
+    ) -> Assisted | None:
+        """The window solved from the prior's cameras, where the images' own are elsewhere: a scene that is nearly flat
+        has two solutions that explain it as well. None unless it ends where the prior is and explains as much."""
+        found = self._started(problem.views[problem.first :], inside(problem.pairs, problem.first), K, prior, trust)
+        if found is None or not believable(found[1], 0):
+            return None
+        pairs, structure = found
+        aligned = align(structure, 0, prior)
+        if aligned is None or not self._near(structure, 0, aligned, trust):
+            return None
+        own = int((images.tracks.view >= problem.first).sum())
+        if structure.posed.sum() < images.posed[problem.first :].sum() or len(structure.error_px) < RIVAL * own:
+            return None
+        self._learn(structure, 0, aligned, trust)
+        return Assisted(Problem(problem.views[problem.first :], 0, pairs), structure, new_gauge=True)
+
     def _learn(self, images: Structure, first: int, aligned: Aligned, trust: Trust) -> None:
-        turns, shifts = _apart(images.camera_from_world[first:], aligned.camera_from_world)
+        turns, shifts = apart(images.camera_from_world[first:], aligned.camera_from_world)
         both = images.posed[first:] & np.isfinite(turns).all(axis=1)
         if both.sum() >= 3:
             trust.learn(
@@ -101,7 +122,7 @@ class CameraSolver:
     def _pulled(self, problem: Problem, images: Structure, aligned: Aligned, trust: Trust) -> Structure:
         """The images' cameras, drawn to the prior's as far as the images leave them open."""
         first = problem.first
-        turns, shifts = _apart(images.camera_from_world[first:], aligned.camera_from_world)
+        turns, shifts = apart(images.camera_from_world[first:], aligned.camera_from_world)
         told = images.posed[first:] & np.isfinite(turns).all(axis=1)
         if not told.any() or trust.rotation is None or trust.position is None:
             return images
@@ -115,7 +136,7 @@ class CameraSolver:
         # A view the prior does not tell still has to be held where its images do not hold it.
         motion = np.linalg.lstsq(information + np.diag(precise), precise * wanted, rcond=1e-12)[0].reshape(-1, 6)
         poses = images.camera_from_world.copy()
-        poses[free] = _moved(poses[free], motion)
+        poses[free] = moved_by(poses[free], motion)
         moved = self.settling[-1].with_poses(images, poses)
         if len(moved.error_px) < KEPT * len(images.error_px):
             return images
@@ -146,9 +167,8 @@ class CameraSolver:
     def _agreeing(self, found: Structure, first: int, aligned: Aligned, sure: Mask, trust: Trust) -> Structure:
         """Without the views, other than those `sure` [N], that ended farther from the prior than it usually errs:
         a few matches near epipolar lines fit any camera."""
-        turns, shifts = _apart(found.camera_from_world[first:], aligned.camera_from_world)
-        turn = FAR_SIGMAS * max(LEAST_ROTATION, trust.rotation or FIRST_ROTATION)
-        shift = FAR_SIGMAS * max(LEAST_POSITION, trust.position or FIRST_POSITION) * aligned.depth
+        turn, shift = _reach(aligned, trust)
+        turns, shifts = apart(found.camera_from_world[first:], aligned.camera_from_world)
         far = (np.linalg.norm(turns, axis=1) > turn) | (np.linalg.norm(shifts, axis=1) > shift)
         posed = found.posed.copy()
         posed[first:] &= ~far | sure[first:]
@@ -158,19 +178,12 @@ class CameraSolver:
         """A window that the images cannot start, from the prior's cameras; none where only a turn is seen."""
         nothing = Assisted(problem, None)
         first, views = problem.first, problem.views[problem.first :]
-        depth = float(np.nanmedian(prior.depth)) if np.isfinite(prior.depth).any() else float("nan")
-        if prior.posed.sum() < 2 or not depth > 0:
+        started = self._started(views, {}, K, prior, trust)
+        if started is None or not believable(started[1], 0):
             return nothing
-        poses = np.tile(np.eye(4), (len(views), 1, 1))
-        poses[prior.posed] = invert_pose(prior.world_from_camera[prior.posed])
-        poses[:, :3, 3] /= depth
-        pairs = self._pairs(views, K[first:], 0, poses, prior.posed, trust, NEAREST_SHARE)
-        fixed = np.zeros(len(views), dtype=bool)
-        found = self._settled(views, pairs, K[first:], poses, prior.posed, fixed)
-        if found is None or not believable(found, 0):
-            return nothing
+        pairs, found = started
         tolerance = self.config.max_reprojection_px / float(np.median(K[:, 0, 0]))
-        matches = putative_matches(views, K[first:], 0, self.tasks)
+        matches = putative_matches(views, K, 0, self.tasks)
         turned, known = chain_rotations(len(views), inside(problem.pairs, first))
         by_turn = explained_share(matches, turned, known, tolerance, NEAREST_SHARE, moving=False)
         by_way = explained_share(
@@ -179,6 +192,22 @@ class CameraSolver:
         if by_way < by_turn + CLEARLY:
             return nothing
         return Assisted(Problem(views, 0, pairs), found, new_gauge=True)
+
+    def _started(
+        self, views: Sequence[View], verified: Pairs, K: Array, prior: PriorWindow, trust: Trust
+    ) -> tuple[Pairs, Structure] | None:
+        """Pairs and structure of a window's views from the prior's cameras, in a gauge of its own. `verified`: pairs
+        that are taken as they are."""
+        depth = float(np.nanmedian(prior.depth)) if np.isfinite(prior.depth).any() else float("nan")
+        if prior.posed.sum() < 2 or not depth > 0:
+            return None
+        poses = np.tile(np.eye(4), (len(views), 1, 1))
+        poses[prior.posed] = invert_pose(prior.world_from_camera[prior.posed])
+        poses[:, :3, 3] /= depth
+        pairs = {**self._pairs(views, K, 0, poses, prior.posed, trust, NEAREST_SHARE), **verified}
+        nothing = np.zeros(len(views), dtype=bool)
+        found = self._settled(views, pairs, K, poses, prior.posed, nothing)
+        return None if found is None else (pairs, found)
 
     def _pairs(
         self, views: Sequence[View], K: Array, first: int, poses: Array, posed: Mask, trust: Trust, nearest: float
@@ -204,78 +233,7 @@ class CameraSolver:
         return found
 
 
-def align(structure: Structure, first: int, prior: PriorWindow) -> Aligned | None:
-    """The prior's cameras and scale in the gauge of a structure whose views from `first` on are the window's.
-
-    The scale is that of depth at the structure's points: it is known where cameras stand nearly in one place, too.
-    None where the two share too little.
-    """
-    world_from_camera = invert_pose(structure.camera_from_world[first:])
-    both = structure.posed[first:] & prior.posed
-    if not both.any():
-        return None
-    visible = structure.visibility()[first:]
-    nothing = (np.zeros((0, 2)), np.zeros(0))
-    seen = [
-        _seen(structure.points[visible[view]], world_from_camera[view], prior.K[view]) if both[view] else nothing
-        for view in range(len(both))
-    ]
-    scale = prior.scale_of(seen)
-    if not np.isfinite(scale):
-        return None
-    rotations = world_from_camera[both, :3, :3] @ np.swapaxes(prior.world_from_camera[both, :3, :3], -1, -2)
-    try:
-        rotation = chordal_mean(rotations)
-    except InputError:
-        return None
-    centres = scale * prior.world_from_camera[both, :3, 3] @ rotation.T
-    shift = np.median(world_from_camera[both, :3, 3] - centres, axis=0)
-    gauge = Sim3(scale, rotation, shift)
-    poses = np.full_like(prior.world_from_camera, np.nan)
-    poses[prior.posed] = invert_pose(gauge.apply_pose(prior.world_from_camera[prior.posed]))
-    return Aligned(poses, gauge, float(np.median(np.concatenate([depth for _, depth in seen]))))
-
-
-def _seen(points: Array, world_from_camera: Array, K: Array) -> tuple[Array, Array]:
-    """Pixels [M, 2] and depth [M] of the points [m, 3] in front of a camera."""
-    pixels, depth = project(points, world_from_camera[None], K[None])
-    ahead = depth[0] > 0
-    return pixels[0][ahead], depth[0][ahead]
-
-
-def completed(world_from_camera: Array, posed: Mask, prior: Array, scale: float) -> tuple[Array, Mask]:
-    """Poses [N, 4, 4] with those not `posed` [N] where `prior` [N, 4, 4] (NaN unknown; `scale` gauge units to its
-    unit) has them from the nearest posed one by number; and which are known then."""
-    told: Mask = np.asarray(np.isfinite(prior).all(axis=(1, 2)))
-    anchors = np.flatnonzero(posed & told)
-    poses, known = world_from_camera.copy(), posed.copy()
-    if not len(anchors):
-        return poses, known
-    for view in np.flatnonzero(~known & told):
-        anchor = int(anchors[np.abs(anchors - view).argmin()])
-        step = invert_pose(prior[anchor]) @ prior[view]
-        step[:3, 3] *= scale
-        poses[view], known[view] = poses[anchor] @ step, True
-    return poses, known
-
-
-def _apart(camera_from_world: Array, wanted: Array) -> tuple[Array, Array]:
-    """Motions (rotation [N, 3], shift [N, 3]) in each camera's frame that take its pose to `wanted`; NaN unknown."""
-    turns, shifts = np.full((len(wanted), 3), np.nan), np.full((len(wanted), 3), np.nan)
-    known = np.isfinite(wanted).all(axis=(1, 2))
-    here, there = camera_from_world[known], wanted[known]
-    turns[known] = Rotation.from_matrix(there[:, :3, :3] @ np.swapaxes(here[:, :3, :3], -1, -2)).as_rotvec()
-    way = invert_pose(there)[:, :3, 3] - invert_pose(here)[:, :3, 3]
-    shifts[known] = -np.einsum("nij,nj->ni", here[:, :3, :3], way)
-    return turns, shifts
-
-
-def _moved(camera_from_world: Array, motion: Array) -> Array:
-    """Poses [N, 4, 4] after motions [N, 6] as `_apart` gives them."""
-    world_from_camera = invert_pose(camera_from_world)
-    turn = Rotation.from_rotvec(motion[:, :3]).as_matrix()
-    centres = world_from_camera[:, :3, 3] - np.einsum("nji,nj->ni", camera_from_world[:, :3, :3], motion[:, 3:])
-    poses = np.asarray(camera_from_world).copy()
-    poses[:, :3, :3] = turn @ camera_from_world[:, :3, :3]
-    poses[:, :3, 3] = -np.einsum("nij,nj->ni", poses[:, :3, :3], centres)
-    return poses
+def _reach(aligned: Aligned, trust: Trust) -> tuple[float, float]:
+    """The farthest (radians, gauge units) that a camera may be from the prior's for both to mean the same."""
+    turn = FAR_SIGMAS * max(LEAST_ROTATION, trust.rotation or FIRST_ROTATION)
+    return turn, FAR_SIGMAS * max(LEAST_POSITION, trust.position or FIRST_POSITION) * aligned.depth

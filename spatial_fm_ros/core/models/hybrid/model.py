@@ -13,12 +13,12 @@ from spatial_fm_ros.core.config import ModelConfig
 from spatial_fm_ros.core.errors import ModelError
 from spatial_fm_ros.core.models.base import SpatialModel, Supports
 from spatial_fm_ros.core.models.foundation.source import MEANINGLESS
-from spatial_fm_ros.core.models.geometric.calibration import PLAUSIBLE
 from spatial_fm_ros.core.models.geometric.dense import grid_size
 from spatial_fm_ros.core.models.geometric.model import GeometricModel
+from spatial_fm_ros.core.models.hybrid.alignment import completed
 from spatial_fm_ros.core.models.hybrid.alone import Remembered, Spoken, alone, turned
 from spatial_fm_ros.core.models.hybrid.assistance import PriorAssistance
-from spatial_fm_ros.core.models.hybrid.cameras import CameraSolver, completed
+from spatial_fm_ros.core.models.hybrid.cameras import CameraSolver
 from spatial_fm_ros.core.models.hybrid.fusion import Bent
 from spatial_fm_ros.core.models.hybrid.prior import PriorWindow
 from spatial_fm_ros.core.models.hybrid.trust import Trust
@@ -95,9 +95,8 @@ class HybridModel(SpatialModel):
 
     def _combined(self, window: Window, prior: PriorWindow) -> tuple[Prediction, list[bool]]:
         """The answer, and of which views images bore out the depth."""
-        self._start_focal(window, prior)
         geometric = self.geometric
-        assistance = PriorAssistance(prior, self.trust, self.solver, geometric.focal.K, geometric.device)
+        assistance = PriorAssistance(prior, self.trust, self.solver, geometric.focal, geometric.device)
         seen = geometric.infer_assisted(window, assistance)
         if seen.has_depth and assistance.bent is None and self.trust.believed:
             # Cameras and depth, but nothing to bring the prior's to them.
@@ -118,14 +117,7 @@ class HybridModel(SpatialModel):
             each is not None or (known is not None and known.judged)
             for each, known in zip(spoken.bent.corrections, remembered, strict=True)
         ]
-        return self._spoken(seen, prior, spoken), judged
-
-    def _start_focal(self, window: Window, prior: PriorWindow) -> None:
-        """Of cameras without calibration, the prior's focal length is the first guess."""
-        focal = self.geometric.focal
-        if focal.information == 0.0 and all(keyframe.camera is None for keyframe in window.keyframes):
-            share = float(np.median(prior.K[:, 0, 0])) / max(prior.size)
-            focal.share = float(np.clip(share, *PLAUSIBLE))
+        return self._spoken(window, seen, prior, spoken), judged
 
     def _solved(self, seen: Prediction, prior: PriorWindow, bent: Bent) -> Prediction:
         """What the images solved, with the keyframes that they left out where the prior has them."""
@@ -149,18 +141,21 @@ class HybridModel(SpatialModel):
             figures={**seen.figures, **self._figures(bent)},
         )
 
-    def _spoken(self, seen: Prediction, prior: PriorWindow, spoken: Spoken) -> Prediction:
+    def _spoken(self, window: Window, seen: Prediction, prior: PriorWindow, spoken: Spoken) -> Prediction:
         """What the prior says where the images do not solve the window; how it turned stays theirs."""
         bent, name = spoken.bent, self.prior.name
         posed: NDArray[np.bool_] = np.asarray(np.isfinite(spoken.world_from_camera).all(axis=(1, 2)))
         only_turned = seen.state is WindowState.NO_PARALLAX
         words = f"the images show a turn alone: depth from {name}" if only_turned else f"cameras and depth from {name}"
+        # Where neither a calibration nor any window told the focal length, depth goes with the prior's.
+        guessed = self.geometric.focal.information == 0.0 and all(k.camera is None for k in window.keyframes)
         unit = bent.scale if prior.metric else 1.0
         poses = spoken.world_from_camera.copy()
         poses[:, :3, 3] /= unit
         return replace(
             seen,
             world_from_camera=np.where(posed[:, None, None], poses, np.nan),
+            K=prior.K if guessed else seen.K,
             depth=np.where(posed[:, None, None], bent.depth / unit, np.nan).astype(np.float32),
             confidence=np.where(posed[:, None, None], bent.chance, 0.0).astype(np.float32),
             posed=posed,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spatial_fm_ros.core.models.hybrid.correction import Correction, fit_correction
-from spatial_fm_ros.core.types import Array, Depth, Prediction
+from spatial_fm_ros.core.types import Array, Camera, Depth, Prediction
 
 #: Pixels the prior itself doubts more than this share of its usual confidence are no measure of its error.
 DOUBTED = 0.5
@@ -37,12 +37,8 @@ class PriorWindow:
         """On a grid of `size` (height, width) of the same images."""
         height, width = size
         grids = [_resized(d, c, width, height) for d, c in zip(said.depth, said.confidence, strict=True)]
-        K = said.K.copy()
-        sx, sy = width / said.depth.shape[2], height / said.depth.shape[1]
-        K[:, 0] *= sx
-        K[:, 1] *= sy
-        K[:, 0, 2] += 0.5 * sx - 0.5
-        K[:, 1, 2] += 0.5 * sy - 0.5
+        old_height, old_width = said.depth.shape[1:]
+        K = np.stack([Camera(old_width, old_height, K).resized(width, height).K for K in said.K])
         posed: NDArray[np.bool_] = said.posed & np.isfinite(said.world_from_camera).all(axis=(1, 2))
         depth, confidence = (np.stack(part) for part in zip(*grids, strict=True))
         return PriorWindow(said.world_from_camera, posed, depth, confidence, K, said.metric)
@@ -54,6 +50,10 @@ class PriorWindow:
     @property
     def empty(self) -> bool:
         return not self.posed.any() and not np.isfinite(self.depth).any()
+
+    def K_of(self, size: tuple[int, int]) -> Array:
+        """K [N, 3, 3] of the same views as images of `size` (width, height)."""
+        return np.stack([Camera(self.size[1], self.size[0], K).resized(*size).K for K in self.K])
 
     def usual_confidence(self, view: int) -> float:
         """The median over the pixels of a view that have depth; 0 without any."""

@@ -10,8 +10,8 @@ import numpy as np
 MEDIAN_LENGTH = 1.5382
 #: Windows remembered.
 MEMORY = 20
-#: Errors beyond which a prior says nothing of the scene: of log depth (its scale aside) and of rotation.
-WORST_DEPTH, WORST_ROTATION_DEG = 0.35, 10.0
+#: Errors beyond which a prior says nothing of the scene: of log depth (its scale aside), of rotation about each axis.
+WORST_DEPTH, WORST_ROTATION_DEG = 0.35, 5.0
 
 
 class Trust:
