@@ -230,7 +230,7 @@ def test_memory_is_bounded_and_turns_wait_for_the_sensor():
     assert MOST_TURNS <= len(collected.all()) < MOST_TURNS + 3
 
 
-def simulator(name="room_handheld", seed=0, duration_s=34.0):
+def simulator(name="room_handheld", seed=0, duration_s=19.0):
     scenario = get_scenario(
         name, seed=seed, duration_s=duration_s, camera_hz=4.0, detail=0.2, lidar_hz=0.0, imu_hz=100.0, odometry_hz=50.0
     )
@@ -240,7 +240,7 @@ def simulator(name="room_handheld", seed=0, duration_s=34.0):
 def mapped(sim, plan=None, refine=True, jump_at_s=None):
     """A pipeline after the whole run, with the plan's faults."""
     config = load_config(overrides={
-        "model.name": "oracle", "intake.max_interval_s": "0.5", "calibration.refine": str(refine).lower(),
+        "model.name": "oracle", "intake.max_interval_s": "0.25", "calibration.refine": str(refine).lower(),
         "scale.ignore": "imu", "map.stride": "4",
     })  # fmt: skip
     injector = FaultInjector(plan or FaultPlan())
@@ -281,7 +281,10 @@ def handheld():
     return simulator()
 
 
-WRONG = FaultPlan(extrinsic_error_deg=1.5, odometry_offset_s=0.025, imu_offset_s=-0.02, seed=4)
+WRONG = FaultPlan(
+    streams=("odometry", "imu"), drop=0.1, reorder=0.05, extrinsic_error_deg=1.5, odometry_offset_s=0.025,
+    imu_offset_s=-0.02, seed=4,
+)  # fmt: skip
 
 
 def test_while_mapping_clocks_and_mountings_become_right(handheld):
@@ -312,11 +315,20 @@ def test_a_robot_that_is_right_is_not_touched(handheld):
     assert refined.scale == plain.scale
 
 
+def test_a_robot_that_is_too_far_off_is_not_touched_and_told(handheld):
+    pipeline = mapped(handheld, FaultPlan(extrinsic_error_deg=6.0, odometry_offset_s=0.08, seed=4))
+    (odometry,) = [state for state in pipeline.corrections if state.sensor == "odometry"]
+    assert odometry.offset_beyond and odometry.rotation_beyond
+    assert pipeline.sensors.rig is pipeline.sensors.told_rig and pipeline.sensors.correction.clock_ns("odometry") == 0
+    assert odometry.estimate.offset_s == pytest.approx(0.08, abs=3 * odometry.estimate.offset_sigma_s)
+    assert np.degrees(np.linalg.norm(odometry.estimate.rotation)) == pytest.approx(6.0, abs=0.6)
+
+
 def test_another_mounting_from_tf_is_learnt_anew(handheld):
     pipeline = mapped(handheld, WRONG)
     assert pipeline.sensors.rig is not pipeline.sensors.told_rig
     pipeline.set_rig(handheld.rig)  # somebody mended TF
     assert left_deg(pipeline.sensors.rig, handheld, "odometry") > 1.0
-    pipeline.finish()
+    assert pipeline.finish() is not None
     assert left_deg(pipeline.sensors.rig, handheld, "odometry") < 1e-6
     assert not pipeline.corrections[0].applied_rotation.any()

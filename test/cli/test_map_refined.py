@@ -20,7 +20,7 @@ from spatial_fm_ros.simulation.scenario import get_scenario
 from spatial_fm_ros.simulation.simulator import Simulator
 
 SCENARIO = replace(
-    get_scenario("room_handheld", seed=2, detail=0.2, duration_s=20.0, camera_hz=5.0, lidar_hz=0.0, imu_hz=0.0)
+    get_scenario("room_handheld", seed=2, detail=0.2, duration_s=15.0, camera_hz=5.0, lidar_hz=0.0, imu_hz=0.0)
 ).with_size(96)
 REFINE = ("--set", "calibration.refine=true", "--set", "intake.max_interval_s=0.2")
 
