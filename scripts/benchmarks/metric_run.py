@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 from spatial_fm_ros.core.config import Config
 from spatial_fm_ros.core.config_files import load_config
 from spatial_fm_ros.core.errors import InputError
+from spatial_fm_ros.core.lidar.odometry import LidarOdometry
 from spatial_fm_ros.core.models.base import SpatialModel
 from spatial_fm_ros.core.models.oracle import OracleModel
 from spatial_fm_ros.core.pipeline import Pipeline
@@ -74,6 +75,11 @@ class Outcome:
 
 def run(case: Case, seed: int, settings: dict[str, str]) -> Outcome:
     """Drive it and compare with the truth."""
+    return driven(case, seed, settings)[0]
+
+
+def driven(case: Case, seed: int, settings: dict[str, str]) -> tuple[Outcome, Pipeline, Simulator]:
+    """The same, with the pipeline as it is in the end and the simulator that knows the truth."""
     config = _config(case, seed, settings)
     rng = np.random.default_rng([seed, 99])
     wheels = config.scale.odometry_sigma * rng.standard_normal() if case.population else 0.0
@@ -85,14 +91,19 @@ def run(case: Case, seed: int, settings: dict[str, str]) -> Outcome:
     rig = injector.rig(simulator.rig)
     pipeline.set_rig(_miscalibrated(rig, config, rng) if case.population else rig)
     outcome = Outcome(seed)
+    odometry = LidarOdometry(config.lidar) if config.ros.pose_source == "lidar" else None
     for event in _jumped(injector.apply(simulator.events(0)), case, simulator):
         _feed(pipeline, event, simulator, outcome)
+        if odometry is not None and isinstance(event.sample, LidarScan):
+            pose = odometry.add(event.sample, rig)
+            if pose is not None:
+                pipeline.sensors.add_lidar_pose(pose)
     while (update := pipeline.finish()) is not None:
         _note(update, simulator, outcome)
     outcome.jumps, outcome.submaps = pipeline.pose_jumps, pipeline.stats.submaps
     _compare(pipeline, simulator, outcome)
     outcome.drift = _drift(simulator)
-    return outcome
+    return outcome, pipeline, simulator
 
 
 def _drift(simulator: Simulator) -> float:
