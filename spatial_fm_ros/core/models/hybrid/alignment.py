@@ -85,6 +85,8 @@ def apart(camera_from_world: Array, wanted: Array) -> tuple[Array, Array]:
     """Motions (rotation [N, 3], shift [N, 3]) in each camera's frame that take its pose to `wanted`; NaN unknown."""
     turns, shifts = np.full((len(wanted), 3), np.nan), np.full((len(wanted), 3), np.nan)
     known = np.isfinite(wanted).all(axis=(1, 2))
+    if not known.any():
+        return turns, shifts
     here, there = camera_from_world[known], wanted[known]
     turns[known] = Rotation.from_matrix(there[:, :3, :3] @ np.swapaxes(here[:, :3, :3], -1, -2)).as_rotvec()
     way = invert_pose(there)[:, :3, 3] - invert_pose(here)[:, :3, 3]
