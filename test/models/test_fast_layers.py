@@ -122,6 +122,19 @@ def test_attention_in_bfloat16_is_as_exact_as_torch(tokens: int, monkeypatch: py
     assert worst(fast_attention.attention(query, key, value), exact) < ROUNDING
 
 
+def test_scores_of_sharp_heads_are_not_rounded() -> None:
+    """A head with scores of tens is left to torch's kernel, its calm neighbour is not."""
+    query, key, value = (drawn(1, 2, 150, 64, seed=s) for s in (1, 2, 3))
+    query[:, 1] *= 6.0
+    exact = F.scaled_dot_product_attention(query, key, value).transpose(1, 2)
+    low = [x.bfloat16() for x in (query, key, value)]
+    got = fast_attention.attention(*low).unflatten(2, (2, 64))
+    torchs = F.scaled_dot_product_attention(*low).transpose(1, 2)
+    calm, sharp = (float((got[:, :, h] - exact[:, :, h]).std() / exact[:, :, h].std()) for h in (0, 1))
+    assert calm < 0.008 and sharp < 0.008
+    assert torch.equal(got[:, :, 1], torchs[:, :, 1]) and not torch.equal(got[:, :, 0], torchs[:, :, 0])
+
+
 @pytest.mark.parametrize("piece", [5, 17, 1000])
 @pytest.mark.parametrize("kind", ["plain", "qk_norm", "rope", "swiglu"])
 def test_blocks_equal_plain_blocks(kind: str, piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
