@@ -36,9 +36,7 @@ class _Sight:
 
 class LidarDepthObserver:
     """Mode of log(LiDAR depth / network depth) over confident pixels off edges. Needs no motion at all:
-    it works while the camera stands or only turns, as long as the model has depth.
-
-    """
+    it works while the camera stands or only turns, as long as the model has depth."""
 
     name = "lidar_depth"
 

@@ -20,8 +20,7 @@ class PoseObserver:
     """Aligns the window's cameras with poses from LiDAR, wheel or visual odometry, or TF.
 
     Covariances that odometry publishes are not used: many senders leave them zero, and how well poses
-    and images agree within the window says more. `alignment` is that of the last observed window
-    (metres from world units), None where there was none.
+    and images agree within the window says more.
     """
 
     name = "poses"
@@ -29,11 +28,9 @@ class PoseObserver:
     def __init__(self, config: ScaleConfig, sensors: Sensors) -> None:
         self.config = config
         self.sensors = sensors
-        self.alignment: PoseAlignment | None = None
 
     def observe(self, window: PlacedWindow) -> ScaleObservation | None:
         """Scale by `align_poses` over the keyframes since the last jump of odometry; see ScaleObserver."""
-        self.alignment = None
         extrinsic = self.sensors.rig.body_from_camera
         if extrinsic is not None and not is_pose(extrinsic):
             return unusable(
@@ -54,15 +51,13 @@ class PoseObserver:
             found = align_poses(odom, world, self.config.min_travel_m, extrinsic)
         except InputError as error:
             return unusable(self.name, f"orientations of odometry and images have nothing in common: {error}")
-        self.alignment = found
         return self._judged(found, len(newer), jump)
 
     def rescaled(self, factor: float) -> None:
-        """The alignment is of a window that is past."""
-        self.alignment = None
+        """Nothing is remembered."""
 
     def reset(self) -> None:
-        self.alignment = None
+        """Nothing is remembered."""
 
     def _since_jump(self, known: list[PosedKeyframe]) -> tuple[list[PosedKeyframe], str]:
         """The keyframes whose poses belong to the newest odometry frame, and a sentence if those are not all."""
