@@ -263,14 +263,3 @@ def test_covariances_of_zero_change_nothing() -> None:
     without = PoseObserver(CONFIG, fed(arc(), stamps)).observe(window)
     assert with_zeros is not None and without is not None
     assert dataclasses.asdict(with_zeros) == dataclasses.asdict(without)
-
-
-def test_the_alignment_is_kept_for_its_window_only() -> None:
-    observer = PoseObserver(CONFIG, Sensors(IntakeConfig()))
-    observer.observe(placed(arc(), arc()))
-    assert observer.alignment is not None and observer.alignment.odom_from_world.scale == pytest.approx(1.0)
-    observer.rescaled(2.0)
-    assert observer.alignment is None
-    observer.observe(placed(arc(), arc()))
-    observer.reset()
-    assert observer.alignment is None
