@@ -74,12 +74,12 @@ class MatchedTurns:
         if len(turns.vectors):
             self._waiting.append(turns)
 
-    def match(self, turns_between: TurnsBetween, latest_ns: int | None, corrected_s: float) -> bool:
+    def match(self, turns_between: TurnsBetween, latest_ns: int, corrected_s: float) -> bool:
         """Match what waits with a sensor whose newest stamp is `latest_ns`, and whose stamps have been moved
         `corrected_s` earlier already. Whether anything new was matched."""
         reach_s = float(self.nodes_s[-1]) + abs(corrected_s)
         before = self.windows
-        while self._waiting and latest_ns is not None:
+        while self._waiting:
             turns = self._waiting[0]
             if turns.stamps_ns.max() + reach_s * 1e9 > latest_ns:
                 break

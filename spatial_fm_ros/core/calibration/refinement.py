@@ -34,7 +34,7 @@ from spatial_fm_ros.core.calibration.verdict import (
     wanted_turn,
 )
 from spatial_fm_ros.core.config import CalibrationConfig
-from spatial_fm_ros.core.geometry.rotations import is_pose
+from spatial_fm_ros.core.geometry.rotations import is_pose, rotation_angle
 from spatial_fm_ros.core.intake.sensors import Correction, Sensors
 from spatial_fm_ros.core.metric.extrinsic_slack import ExtrinsicEvidence
 from spatial_fm_ros.core.types import Array, Prediction, Window
@@ -154,7 +154,7 @@ class Refinement:
         if mounting is None:
             return None
         known = self._refined.get(name)
-        if known is None or _apart(known.mounting, mounting) > ANOTHER_MOUNTING:
+        if known is None or rotation_angle(known.mounting.T @ mounting) > ANOTHER_MOUNTING:
             known = self._refined[name] = _Refined(name, self._config, mounting)
         return known
 
@@ -185,10 +185,6 @@ def _mounting(sensor: str, sensors: Sensors) -> Array | None:
     if camera is None or other is None or not is_pose(camera) or not is_pose(other):
         return None
     return np.asarray(other[:3, :3].T @ camera[:3, :3])
-
-
-def _apart(a: Array, b: Array) -> float:
-    return float(Rotation.from_matrix(a.T @ b).magnitude())
 
 
 def _same(a: Correction, b: Correction) -> bool:

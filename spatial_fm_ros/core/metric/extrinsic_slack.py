@@ -94,14 +94,11 @@ def explained(ratios: Array, weights: Array, error: float, changes: Array, optio
     prior = np.repeat([options.extrinsic_sigma_m, np.radians(options.extrinsic_sigma_deg)], 3)
     if not weights.sum() > 0 or not prior.any():
         return Slack(np.zeros(6), 0.0)
-    share = weights / weights.sum()
-    mean = (changes * share).sum(axis=1)
+    told = evidence(ratios, weights, error, changes)
     # In units of the prior, so that a deviation of zero leaves its error at zero.
-    centred = (changes - mean[:, None]) * prior[:, None]
-    known = COLUMNS * ROWS / error**2
-    posterior = np.linalg.inv(np.eye(6) + known * (centred * share) @ centred.T)
-    found = posterior @ (known * (centred * share) @ (ratios - (ratios * share).sum()))
-    effect = mean * prior
+    posterior = np.linalg.inv(np.eye(6) + told.information * np.outer(prior, prior))
+    found = posterior @ (told.pull * prior)
+    effect = (changes * (weights / weights.sum())).sum(axis=1) * prior
     return Slack(prior * found, float(np.sqrt(effect @ posterior @ effect)))
 
 

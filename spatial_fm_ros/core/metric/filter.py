@@ -93,7 +93,7 @@ class ScaleFilter:
 
     def predict(self, drift: float) -> None:
         """A further seam has been chained, whose log-scale has the standard deviation `drift`."""
-        self._gain(drift**2)
+        self._widen(drift**2)
 
     def update(self, observations: Sequence[ScaleObservation], applied: float = 0.0) -> None:
         """Fuse what the observers say of the newest window, then settle the state.
@@ -115,8 +115,8 @@ class ScaleFilter:
         rejected = [f"{o.name}: {o.reason}" for o in observations if not o.usable]
         rejected += [self._contradiction(o, applied) for o in seen if o not in agreeing]
         denied = self._denied(agreeing, against)
-        gaps = [abs(self._innovation(observation, applied)[0]) for observation in seen]
-        self._denied_by = min(gaps) if gaps and not agreeing else 0.0
+        deniers = [] if agreeing else seen
+        self._denied_by = min((abs(self._innovation(observation, applied)[0]) for observation in deniers), default=0.0)
         self._loosen(agreeing, applied)
         for observation in agreeing:
             self._fuse(observation, applied)
@@ -173,20 +173,20 @@ class ScaleFilter:
         known = (self._history[-1].mean, self._history[-1].covariance.copy()) if self._history else self._nothing()
         entered, self._entered = self._entered, 0.0
         self._mean, self._covariance = self._extended(*known)
-        self._gain(UNKNOWN**2)
+        self._widen(UNKNOWN**2)
         for belief in since:
-            self._gain(belief.entered)
+            self._widen(belief.entered)
             for observation in self._agreeing(belief.seen, belief.applied):
                 self._fuse(observation, belief.applied)
             self._remember(belief.seen, belief.applied)
-        self._gain(entered)
+        self._widen(entered)
 
     @staticmethod
     def _nothing() -> tuple[Array, Array]:
         """Mean and covariance before anything is known."""
         return np.zeros(1), np.array([[UNKNOWN**2]])
 
-    def _gain(self, variance: float) -> None:
+    def _widen(self, variance: float) -> None:
         self._entered += variance
         self._covariance[0, 0] += variance
 
@@ -258,7 +258,7 @@ class ScaleFilter:
         weights = np.linalg.inv(rows @ self._covariance @ rows.T + noise).sum(axis=0)
         shift, variance = float(weights @ gaps / weights.sum()), 1.0 / float(weights.sum())
         if shift**2 > SURPRISE**2 * variance:
-            self._gain(shift**2 - variance)
+            self._widen(shift**2 - variance)
 
     def _fuse(self, observation: ScaleObservation, applied: float) -> None:
         gap, deviation = self._innovation(observation, applied)

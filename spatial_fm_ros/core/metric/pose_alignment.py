@@ -97,13 +97,12 @@ def align_poses(
         if not shape.is_straight and not seen.is_straight:
             tolerance = _tolerance(travel)
             found = _ransac(a, b, ratio, oriented if gap_deg < SOUND_GAP_DEG else None, tolerance)
-        if found is None:
-            readings = (a[fits], _followed(odom[fits], world[fits], body_from_camera))
-            log_scale, sigma = scale_of([_on_line(each, b[fits], path_shape(each), seen) for each in readings])
-        else:
+        if found is not None:
             kind, (fits, rotation) = "umeyama", found
-            readings = (a[fits], _followed(odom[fits], world[fits], body_from_camera))
-            log_scale, sigma = scale_of([(each, b[fits]) for each in readings], turned=True)
+        paths = [(each, b[fits]) for each in (a[fits], _followed(odom[fits], world[fits], body_from_camera))]
+        if found is None:
+            paths = [_on_line(each, other, path_shape(each), seen) for each, other in paths]
+        log_scale, sigma = scale_of(paths, turned=found is not None)
         # What was left out as an outlier may have been the tail of the noise.
         sigma *= float(np.sqrt(len(a) / fits.sum()))
     scale = float(np.exp(log_scale))
