@@ -105,6 +105,26 @@ def grid_size(image_height: int, image_width: int, config: GeometricConfig) -> t
     return max(16, 2 * round(0.5 * image_height * scale)), max(16, 2 * round(0.5 * image_width * scale))
 
 
+def prepared(
+    images: Image,
+    K: Array,
+    world_from_camera: Array,
+    points: Array,
+    visibility: NDArray[np.bool_],
+    config: GeometricConfig,
+    device: str | torch.device,
+) -> tuple[Image, Level, Tensor, list[ViewPlan | None]]:
+    """Grey images [N, H, W], their level of the depth grid's size, poses float64 [N, 4, 4] on the device and what each
+    view is compared with; arguments as `estimate_depth`."""
+    full_height, full_width = images.shape[1:3]
+    height, width = grid_size(full_height, full_width, config)
+    grey = np.stack([cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images])
+    level = Level.of(grey, K, width, height, device)
+    poses = torch.as_tensor(world_from_camera, dtype=torch.float64, device=device)
+    plans = plan_views(points, visibility, world_from_camera, K, (full_height, full_width), config.dense_sources)
+    return grey, level, poses, plans
+
+
 @torch.inference_mode()
 def gather_evidence(
     images: Image,
@@ -120,11 +140,8 @@ def gather_evidence(
     """Sweep, refine and compare all views; arguments as `estimate_depth`."""
     views, full_height, full_width = images.shape[:3]
     height, width = grid_size(full_height, full_width, config)
-    grey = np.stack([cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images])
-    fine = Level.of(grey, K, width, height, device)
+    grey, fine, poses, plans = prepared(images, K, world_from_camera, points, visibility, config, device)
     coarse = Level.of(grey, K, width // 2, height // 2, device)
-    poses = torch.as_tensor(world_from_camera, dtype=torch.float64, device=device)
-    plans = plan_views(points, visibility, world_from_camera, K, (full_height, full_width), config.dense_sources)
     inverse = torch.zeros((views, height, width), device=device)
     features = torch.zeros((views, len(FEATURES), height, width), device=device)
     planned = [(view, plan) for view, plan in enumerate(plans) if plan is not None]

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from spatial_fm_ros.core.config import GeometricConfig
-from spatial_fm_ros.core.models.geometric.dense import FINE_RADII, Level, grid_size
+from spatial_fm_ros.core.models.geometric.dense import FINE_RADII, Level, prepared
 from spatial_fm_ros.core.models.geometric.dense_aggregate import best_plane
 from spatial_fm_ros.core.models.geometric.dense_surface import smooth_planar
 from spatial_fm_ros.core.models.geometric.dense_sweep import agreement
-from spatial_fm_ros.core.models.geometric.dense_views import ViewPlan, plan_views
+from spatial_fm_ros.core.models.geometric.dense_views import ViewPlan
 from spatial_fm_ros.core.models.geometric.parallel import Tasks
 from spatial_fm_ros.core.types import Array, Depth, Image
 
@@ -57,12 +56,7 @@ def search_around(
 
     Other arguments as `dense.estimate_depth`. Views that no other view sees under parallax are left out.
     """
-    full_height, full_width = images.shape[1:3]
-    height, width = grid_size(full_height, full_width, config)
-    grey = np.stack([cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images])
-    level = Level.of(grey, K, width, height, device)
-    poses = torch.as_tensor(world_from_camera, dtype=torch.float64, device=device)
-    plans = plan_views(points, visibility, world_from_camera, K, (full_height, full_width), config.dense_sources)
+    _, level, poses, plans = prepared(images, K, world_from_camera, points, visibility, config, device)
     wanted = [(view, plan, hints[view]) for view, plan in enumerate(plans) if plan is not None and view in hints]
     found = tasks.map(lambda item: _searched(item[0], item[1], item[2], level, poses), wanted)
     return {view: depth.cpu().numpy() for (view, _, _), depth in zip(wanted, found, strict=True)}
