@@ -16,7 +16,7 @@ from spatial_fm_ros.core.lidar.odometry import LidarOdometry
 from spatial_fm_ros.core.models.base import SpatialModel
 from spatial_fm_ros.core.models.oracle import OracleModel
 from spatial_fm_ros.core.pipeline import Pipeline
-from spatial_fm_ros.core.types import Frame, ImuSample, LidarScan, PoseSample, Rig, ScaleState, Update
+from spatial_fm_ros.core.types import Frame, LidarScan, PoseSample, Rig, ScaleState, Update
 from spatial_fm_ros.evaluation.trajectory import evaluate_trajectory
 from spatial_fm_ros.evaluation.tum import StampedPoses
 from spatial_fm_ros.simulation.faults import FaultInjector, FaultPlan
@@ -42,6 +42,7 @@ class Case:
     odometry: bool = True
     lidar: bool = False
     imu: bool = False
+    baseline_m: float = 0.0  # of a stereo camera; 0 = there is but one camera
     faults: FaultPlan = FaultPlan()
     jump_m: float = 0.0  # odometry is off by this from the middle of the run on
     population: bool = False  # each seed is another robot, its calibration as wrong as the configuration expects
@@ -138,6 +139,8 @@ def _simulator(case: Case, seed: int, wheels: float) -> Simulator:
         odometry_hz=50.0 if case.odometry else 0.0,
         odometry_model=OdometryModel(scale_error=wheels, yaw_walk=DRIFT_YAW),
     )
+    if case.baseline_m:
+        scenario = scenario.with_stereo(case.baseline_m)
     return Simulator(scenario.with_size(case.width))
 
 
@@ -166,17 +169,9 @@ def _jumped(events: Iterator[Event], case: Case, simulator: Simulator) -> Iterat
 
 
 def _feed(pipeline: Pipeline, event: Event, simulator: Simulator, outcome: Outcome) -> None:
-    sample = event.sample
-    if isinstance(sample, Frame):
-        update = pipeline.add_frame(sample)
-        if update is not None:
-            _note(update, simulator, outcome)
-    elif isinstance(sample, PoseSample):
-        pipeline.add_pose(sample)
-    elif isinstance(sample, LidarScan):
-        pipeline.add_scan(sample)
-    elif isinstance(sample, ImuSample):
-        pipeline.add_imu(sample)
+    pipeline.add(event.sample)
+    if isinstance(event.sample, Frame) and pipeline.ready() and (update := pipeline.step()) is not None:
+        _note(update, simulator, outcome)
 
 
 def _note(update: Update, simulator: Simulator, outcome: Outcome) -> None:

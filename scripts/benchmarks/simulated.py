@@ -18,12 +18,12 @@ from spatial_fm_ros.core.config import Config
 from spatial_fm_ros.core.config_files import load_config
 from spatial_fm_ros.core.errors import InputError
 from spatial_fm_ros.core.pipeline import Pipeline
-from spatial_fm_ros.core.types import Frame, PoseSample, Update
+from spatial_fm_ros.core.types import Frame, PoseSample, Sample, Update
 from spatial_fm_ros.evaluation.scoreboard import Score
 from spatial_fm_ros.evaluation.simulated import PublishedDepth, score_against, spread
 from spatial_fm_ros.evaluation.tum import StampedPoses
 from spatial_fm_ros.simulation.scenario import Scenario, get_scenario
-from spatial_fm_ros.simulation.simulator import Sample, Simulator
+from spatial_fm_ros.simulation.simulator import Simulator
 
 #: Published depth images that are compared with the truth.
 DEPTH_IMAGES = 40

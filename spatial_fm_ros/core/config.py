@@ -40,6 +40,7 @@ class IntakeConfig:
     pose_time_offset_s: float = param(0.0, "added to pose stamps to bring them to the camera clock")
     lidar_time_offset_s: float = param(0.0, "added to LiDAR stamps to bring them to the camera clock")
     imu_time_offset_s: float = param(0.0, "added to IMU stamps to bring them to the camera clock")
+    companion_max_gap_s: float = param(0.01, "images of the rig's other cameras further than this from a keyframe are not taken with it", low=0.0, high=0.1)
     buffer_s: float = param(60.0, "seconds of poses, scans and IMU samples kept", low=1.0)
 
 
@@ -47,6 +48,7 @@ class IntakeConfig:
 class WindowConfig:
     size: int = param(8, "keyframes in one window (one model pass)", low=2, high=64)
     overlap: int = param(3, "keyframes shared with the window before", low=2, high=32)
+    companions: int = param(4, "most images of the rig's other cameras in one window, beside its keyframes; 0 = none", low=0, high=64)
     max_pending: int = param(12, "keyframes waiting for the model in live use; beyond it they are thinned evenly", low=2)
 
 
@@ -138,7 +140,7 @@ class LidarScaleConfig:
 
 @dataclass(frozen=True)
 class ScaleConfig:
-    ignore: str = param("", "observers of metres to leave out, separated by commas: poses, lidar_depth, lidar_registration, imu, height, model")
+    ignore: str = param("", "observers of metres to leave out, separated by commas: poses, lidar_depth, lidar_registration, imu, height, baseline, model")
     min_travel_m: float = param(0.3, "odometry travel needed before scale counts as observed", low=0.0)
     min_keyframes: int = param(4, "keyframes with a metric pose needed for a scale", low=3)
     metric_sigma: float = param(0.05, "log-scale standard deviation below which the world becomes metric", low=0.0)
@@ -152,6 +154,7 @@ class ScaleConfig:
     model_systematic: float = param(0.1, "constant log-scale error of a model that speaks in metres", low=0.0)
     camera_height_m: float = param(0.0, "height of the camera's optical centre above level ground; 0 = not known", low=0.0)
     camera_height_sigma: float = param(0.02, "error of that height as a share of it (load, tyres, slopes)", low=0.0)
+    baseline_sigma: float = param(0.01, "error of the distances between the rig's cameras in TF, log standard deviation", low=0.0)
     inertial: InertialConfig = section(InertialConfig, "scale and gravity from the IMU")
     lidar: LidarScaleConfig = section(LidarScaleConfig, "scale from LiDAR depth")
 
@@ -189,6 +192,8 @@ class RosConfig:
     image_compressed: bool = param(False, "the image topic is a CompressedImage; also assumed when it ends in /compressed")
     image_rectified: bool = param(False, "the images are rectified already: use P of CameraInfo and no distortion")
     camera_info_topic: str = param("camera_info", "camera info topic")
+    companion_image_topics: str = param("", "images of the rig's other cameras (a stereo camera's second one), taken at the same instants and calibrated, separated by commas; empty = none")
+    companion_camera_info_topics: str = param("", "their camera info, in the same order; empty = camera_info beside each image topic")
     points_topic: str = param("", "LiDAR topic; empty = none")
     odometry_topic: str = param("", "odometry topic; empty = none")
     imu_topic: str = param("", "IMU topic; empty = none")

@@ -20,6 +20,7 @@ from spatial_fm_ros.core.config import Config
 from spatial_fm_ros.core.errors import ModelError
 from spatial_fm_ros.core.geometry.rectify import Rectifier
 from spatial_fm_ros.core.geometry.rotations import rotation_angle
+from spatial_fm_ros.core.intake.companions import COMPANION, companion_poses
 from spatial_fm_ros.core.intake.gate import GateDecision, KeyframeGate
 from spatial_fm_ros.core.intake.sensors import Sensors
 from spatial_fm_ros.core.intake.windows import WindowAssembler
@@ -30,6 +31,8 @@ from spatial_fm_ros.core.models.registry import create_model
 from spatial_fm_ros.core.stats import PipelineStats
 from spatial_fm_ros.core.types import (
     Array,
+    CompanionFrame,
+    CompanionPose,
     Frame,
     ImuSample,
     Keyframe,
@@ -39,6 +42,7 @@ from spatial_fm_ros.core.types import (
     PoseSample,
     Prediction,
     Rig,
+    Sample,
     ScaleEstimate,
     Update,
     Window,
@@ -50,7 +54,7 @@ HOLD_ROTATION_DEG = 15.0
 
 
 class Pipeline:
-    """Intake, windows, model, seams, scale and map of one camera."""
+    """Intake, windows, model, seams, scale and map of one camera; others of its rig help where they look along."""
 
     def __init__(self, config: Config, model: SpatialModel | None = None) -> None:
         self.config = config
@@ -93,6 +97,28 @@ class Pipeline:
     def add_imu(self, sample: ImuSample) -> None:
         self.sensors.add_imu(sample)
 
+    def add_companion(self, companion: CompanionFrame) -> None:
+        """An image of another camera of the rig (`Rig.companions`); it joins a window if taken with a keyframe.
+
+        Raises InputError for an image that cannot be used.
+        """
+        if self.config.window.companions > 0:
+            with self._intake_lock:
+                self.sensors.companions.add(companion.frame, self._new_id)
+
+    def add(self, sample: Sample) -> None:
+        """A sample of any kind; frames are offered. Raises InputError as the method for its kind."""
+        if isinstance(sample, Frame):
+            self.offer(sample)
+        elif isinstance(sample, CompanionFrame):
+            self.add_companion(sample)
+        elif isinstance(sample, PoseSample):
+            self.add_pose(sample)
+        elif isinstance(sample, LidarScan):
+            self.add_scan(sample)
+        else:
+            self.add_imu(sample)
+
     # -- frames ------------------------------------------------------------------------------
 
     def offer(self, frame: Frame) -> GateDecision:
@@ -105,7 +131,7 @@ class Pipeline:
             decision = self._gate.consider(frame.stamp_ns, image)
             self.stats.frames += 1
             keyframe = Keyframe(
-                id=self._next_id,
+                id=-1,  # numbered when it is kept
                 stamp_ns=frame.stamp_ns,
                 image=image,
                 camera=camera,
@@ -132,11 +158,12 @@ class Pipeline:
         if self._model_epoch != epoch:
             self.model.reset()
             self._model_epoch = epoch
-        self._windows.limit(self.model.window_limit)
+        self._windows.limit(self.model.window_limit - self._companions_wanted())
         window = self._windows.take(final)
         if window is None:
             return None
         started = time.perf_counter()
+        window = self._with_companions(window)
         window = replace(window, keyframes=tuple(self._with_pose(k) for k in window.keyframes))
         prediction, note = self._infer(window)
         inferred = time.perf_counter()
@@ -242,28 +269,53 @@ class Pipeline:
 
     def _keep(self, keyframe: Keyframe) -> None:
         self.stats.keyframes += 1
-        self._next_id += 1
         self._spare = None
+        keyframe = replace(keyframe, id=self._new_id())
+        self.sensors.companions.expect(keyframe, self._new_id)
         self._windows.push(keyframe)
+
+    def _new_id(self) -> int:
+        self._next_id += 1
+        return self._next_id - 1
 
     # -- inside a step -----------------------------------------------------------------------
 
     def _with_pose(self, keyframe: Keyframe) -> Keyframe:
-        return replace(keyframe, odom_from_camera=self.pose_at(keyframe.stamp_ns))
+        pose = self.pose_at(keyframe.stamp_ns)
+        if keyframe.reason == COMPANION and pose is not None:
+            camera_from_companion = self.sensors.rig.companions.get(keyframe.frame_id)
+            pose = None if camera_from_companion is None else pose @ camera_from_companion
+        return replace(keyframe, odom_from_camera=pose)
+
+    def _companions_wanted(self) -> int:
+        """Views a window keeps free for the rig's other cameras: no more than a third of what the model holds."""
+        if not self.sensors.companions.cameras:
+            return 0
+        return min(self.config.window.companions, self.model.window_limit // 3)
+
+    def _with_companions(self, window: Window) -> Window:
+        """The window with what the rig's other cameras saw, as far as the model holds it."""
+        most = min(self.config.window.companions, self.model.window_limit - len(window.keyframes))
+        found = self.sensors.companions.take(window.keyframes, most)
+        return replace(window, companions=tuple(replace(each, view=self._with_pose(each.view)) for each in found))
 
     def _infer(self, window: Window) -> tuple[Prediction | None, str]:
         try:
-            prediction = self.model.infer(window)
+            prediction = self.model.infer(window.with_companions)
         except ModelError as error:
             return None, str(error)
         return prediction, prediction.note
 
     def _integrate(self, window: Window, prediction: Prediction | None, note: str) -> Update:
         state = prediction.state if prediction is not None else WindowState.FAILED
+        seen_along: tuple[CompanionPose, ...] = ()
+        if prediction is not None:
+            seen_along = companion_poses(window, prediction)
+            prediction = prediction.of_first(len(window.keyframes))
         if prediction is None or not prediction.posed.any():
             self.stats.failed_windows += 1
             return _update(window, None, (), self._world.scale, state, note, self._world.map_size)
-        result = self._world.integrate(window, prediction)
+        result = self._world.integrate(window, prediction, seen_along)
         if self.refinement is not None:
             self.refinement.observe(window, prediction)
         self.stats.submaps = len(self._world.submaps)

@@ -9,7 +9,7 @@ float32 along z with NaN = unknown; confidence is float32 in [0, 1].
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, IntEnum
 from typing import Any
 
@@ -87,6 +87,17 @@ class Frame:
 
 
 @dataclass(frozen=True, eq=False)
+class CompanionFrame:
+    """An image of another camera of the rig. Taken together with a keyframe, it joins that keyframe's window."""
+
+    frame: Frame
+
+    @property
+    def stamp_ns(self) -> int:
+        return self.frame.stamp_ns
+
+
+@dataclass(frozen=True, eq=False)
 class LidarScan:
     """One LiDAR sweep. points float32 [N, 3] metres in `frame_id`; point_times_ns int64 [N] after stamp_ns."""
 
@@ -119,13 +130,21 @@ class ImuSample:
     frame_id: str = "imu"
 
 
+#: Whatever a robot sends.
+Sample = Frame | CompanionFrame | LidarScan | PoseSample | ImuSample
+
+
 @dataclass(frozen=True, eq=False)
 class Rig:
-    """Static extrinsics of the robot, 4x4 metres; None where unknown."""
+    """Static extrinsics of the robot, 4x4 metres; None where unknown.
+
+    companions: camera_from_companion of the rig's other cameras, by the frame they send in.
+    """
 
     body_from_camera: Array | None = None
     body_from_lidar: Array | None = None
     body_from_imu: Array | None = None
+    companions: Mapping[str, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,12 +166,42 @@ class Keyframe:
 
 
 @dataclass(frozen=True, eq=False)
+class Companion:
+    """What another camera of the rig saw at the instant of the keyframe `of` (its id).
+
+    `view` is an image like a keyframe's, of the same size and with an id of its own; no keyframe of the map.
+    """
+
+    of: int
+    view: Keyframe
+
+
+@dataclass(frozen=True, eq=False)
+class CompanionPose:
+    """Where a model has the companion of the keyframe `of`: world_from_camera [4, 4], in its gauge or the world."""
+
+    of: int
+    stamp_ns: int
+    frame_id: str
+    world_from_camera: Array
+
+
+@dataclass(frozen=True, eq=False)
 class Window:
-    """The images of one forward pass; the first `overlap` keyframes were in the window before."""
+    """The images of one forward pass; the first `overlap` keyframes were in the window before.
+
+    Models see `keyframes` alone: `with_companions` puts the rig's other cameras behind them.
+    """
 
     index: int
     keyframes: tuple[Keyframe, ...]
     overlap: int
+    companions: tuple[Companion, ...] = ()
+
+    @property
+    def with_companions(self) -> Window:
+        """The window as a model gets it."""
+        return Window(self.index, (*self.keyframes, *(each.view for each in self.companions)), self.overlap)
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -192,6 +241,19 @@ class Prediction:
     def has_depth(self) -> bool:
         """Any pixel of any keyframe has a known depth."""
         return bool(np.isfinite(self.depth).any())
+
+    def of_first(self, count: int) -> Prediction:
+        """The same prediction of the first `count` views alone."""
+        if count == len(self.posed):
+            return self
+        return replace(
+            self,
+            world_from_camera=self.world_from_camera[:count],
+            K=self.K[:count],
+            depth=self.depth[:count],
+            confidence=self.confidence[:count],
+            posed=self.posed[:count],
+        )
 
 
 class ScaleState(str, Enum):

@@ -18,12 +18,12 @@ from spatial_fm_ros.core.errors import InputError, ModelError, SpatialFMError
 from spatial_fm_ros.core.lidar.odometry import LidarOdometry
 from spatial_fm_ros.core.models.base import SpatialModel
 from spatial_fm_ros.core.pipeline import Pipeline
-from spatial_fm_ros.core.types import Frame, ImuSample, LidarScan, PoseSample, Update
+from spatial_fm_ros.core.types import Frame, ImuSample, LidarScan, PoseSample, Sample, Update
 from spatial_fm_ros.evaluation.depth_files import DepthWriter
 from spatial_fm_ros.offline.progress import RunProgress
 from spatial_fm_ros.offline.record import RunRecord
 from spatial_fm_ros.offline.results import RunTimes, write_results
-from spatial_fm_ros.sources.base import Sample, Source
+from spatial_fm_ros.sources.base import Source
 from spatial_fm_ros.sources.prefetch import prefetch
 
 

@@ -15,8 +15,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from spatial_fm_ros.core.errors import InputError
-from spatial_fm_ros.core.types import Array, Camera, Frame, ImuSample, LidarScan, PoseSample, Rig
-from spatial_fm_ros.simulation.simulator import Event, Sample
+from spatial_fm_ros.core.types import (
+    Array,
+    Camera,
+    CompanionFrame,
+    Frame,
+    ImuSample,
+    LidarScan,
+    PoseSample,
+    Rig,
+    Sample,
+)
+from spatial_fm_ros.simulation.simulator import Event
 from spatial_fm_ros.simulation.trajectory import rotation
 
 STREAMS = {"image": Frame, "points": LidarScan, "odometry": PoseSample, "imu": ImuSample}
@@ -100,6 +110,8 @@ class FaultInjector:
 
     def _suffer(self, event: Event) -> list[Event]:
         plan = self.plan
+        if isinstance(event.sample, CompanionFrame):
+            return [event]  # no draws: what hits the other streams stays what it was
         stream = next(name for name, kind in STREAMS.items() if isinstance(event.sample, kind))
         event = dataclasses.replace(event, sample=self._shift(stream, event.sample))
         if isinstance(event.sample, Frame) and event.sample.camera is not None:
@@ -167,7 +179,7 @@ class FaultInjector:
             error[:3, :3] = np.eye(3) - np.sin(angle) * skew + (1 - np.cos(angle)) * skew @ skew
             return pose @ error
 
-        return Rig(wrong(rig.body_from_camera), wrong(rig.body_from_lidar), rig.body_from_imu)
+        return Rig(wrong(rig.body_from_camera), wrong(rig.body_from_lidar), rig.body_from_imu, rig.companions)
 
 
 def _damage(sample: Sample, way: str) -> Sample:

@@ -122,4 +122,5 @@ def static_transforms(rig: Rig) -> list[tuple[str, str, Array]]:
     for name, pose in (("lidar", rig.body_from_lidar), ("imu", rig.body_from_imu)):
         if pose is not None:
             transforms.append((FRAMES["body"], FRAMES[name], pose))
+    transforms += [(FRAMES["camera"], frame, pose) for frame, pose in rig.companions.items()]
     return transforms

@@ -24,6 +24,11 @@ FRAMES = {"odom": "odom", "body": "base_link", "camera_link": "camera_link", "ca
           "lidar": "lidar", "imu": "imu"}  # fmt: skip
 
 
+def companion_frame(index: int) -> str:
+    """Optical frame of the rig's other cameras, counted from 0; the first camera is number 1."""
+    return f"camera_{index + 2}_optical_frame"
+
+
 @dataclass(frozen=True)
 class Mount:
     """Where a sensor sits on the body: x, y, z in metres, yaw, pitch, roll in degrees."""
@@ -47,7 +52,8 @@ class Mount:
 class Scenario:
     """One reproducible run. Rates in Hz; a rate of 0 leaves the sensor out. Images are `width` x
     `height` with focal length `focal_px` and plumb_bob coefficients `distortion` (empty: pinhole);
-    `detail` scales texture resolution; stamps start at `start_ns`."""
+    `companion_mounts` are further cameras of the same kind, triggered together with it; `detail` scales
+    texture resolution; stamps start at `start_ns`."""
 
     name: str
     world: str
@@ -66,6 +72,7 @@ class Scenario:
     focal_px: float = 430.0
     distortion: tuple[float, ...] = (-0.06, 0.02, 0.0004, -0.0003, 0.0)
     camera_mount: Mount = Mount(0.15, 0.0, 0.55)
+    companion_mounts: tuple[Mount, ...] = ()
     lidar_mount: Mount = Mount(0.0, 0.0, 0.8)
     imu_mount: Mount = Mount(-0.05, 0.02, 0.3)
     camera_model: CameraModel = field(default_factory=CameraModel)
@@ -85,6 +92,23 @@ class Scenario:
             body_from_camera=self.camera_mount.body_from_sensor() @ LINK_FROM_OPTICAL,
             body_from_lidar=self.lidar_mount.body_from_sensor(),
             body_from_imu=self.imu_mount.body_from_sensor(),
+            companions=self._companions(),
+        )
+
+    def _companions(self) -> dict[str, Array]:
+        """camera_from_companion by frame, of optical frames."""
+        camera_from_body = np.linalg.inv(self.camera_mount.body_from_sensor() @ LINK_FROM_OPTICAL)
+        return {
+            companion_frame(i): camera_from_body @ mount.body_from_sensor() @ LINK_FROM_OPTICAL
+            for i, mount in enumerate(self.companion_mounts)
+        }
+
+    def with_stereo(self, baseline_m: float) -> Scenario:
+        """A second camera so far to the right of the first, looking the same way."""
+        link = self.camera_mount.body_from_sensor()
+        x, y, z = link[:3, 3] - baseline_m * link[:3, 1]
+        return dataclasses.replace(
+            self, companion_mounts=(dataclasses.replace(self.camera_mount, x=float(x), y=float(y), z=float(z)),)
         )
 
     def with_size(self, width: int) -> Scenario:
@@ -147,6 +171,7 @@ def load_scenario(path: Path) -> Scenario:
         for key, part in _PARTS.items():
             values[key] = part(**values[key])
         values["distortion"] = tuple(values["distortion"])
+        values["companion_mounts"] = tuple(Mount(**mount) for mount in values.get("companion_mounts", ()))
         return Scenario(**values)
     except OSError as error:
         raise InputError(f"Cannot read the scenario {path}: {error.strerror}.") from error

@@ -11,13 +11,11 @@ from functools import cached_property
 
 import numpy as np
 
-from spatial_fm_ros.core.types import Array, Frame, ImuSample, LidarScan, PoseSample
+from spatial_fm_ros.core.types import Array, CompanionFrame, Frame, ImuSample, LidarScan, PoseSample, Sample
 from spatial_fm_ros.simulation.inertial import imu_samples, odometry_poses
 from spatial_fm_ros.simulation.lidar import sweep
-from spatial_fm_ros.simulation.scenario import FRAMES, Scenario
+from spatial_fm_ros.simulation.scenario import FRAMES, Scenario, companion_frame
 from spatial_fm_ros.simulation.truth import Truth
-
-Sample = Frame | LidarScan | PoseSample | ImuSample
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +57,16 @@ class Simulator:
         seconds = index / s.camera_hz
         image = renderer.image(self.truth.trajectory, self.rig.body_from_camera, seconds, index)
         return Frame(self._stamp(seconds), image, renderer.camera, FRAMES["camera"])
+
+    def companion(self, index: int, camera: int) -> CompanionFrame:
+        """Image number `index` of the rig's other camera `camera`, counted from 0."""
+        s = self.scenario
+        renderer = self.truth.renderer()
+        seconds, frame_id = index / s.camera_hz, companion_frame(camera)
+        mount = self.truth.body_from_camera(frame_id)
+        # Noise of its own: two sensors do not share it.
+        image = renderer.image(self.truth.trajectory, mount, seconds, index + (camera + 1) * 1_000_003)
+        return CompanionFrame(Frame(self._stamp(seconds), image, renderer.camera, frame_id))
 
     def scan(self, index: int) -> LidarScan:
         """LiDAR sweep number `index`, stamped at its first beam."""
@@ -103,6 +111,10 @@ class Simulator:
             ((sample.stamp_ns, 1, i) for i, sample in enumerate(self.odometry)),
             ((self._stamp(t) + period, 2, i) for i, t in enumerate(sweeps)),
             ((stamp, 3, i) for i, stamp in enumerate(self.frame_stamps_ns)),
+            *(
+                [(stamp, 4 + camera, i) for i, stamp in enumerate(self.frame_stamps_ns)]
+                for camera in range(len(self.scenario.companion_mounts))
+            ),
         )
 
     def events(self, threads: int = 1, ahead: int = 8) -> Iterator[Event]:
@@ -148,4 +160,6 @@ class Simulator:
             return self.imu[index]
         if kind == 1:
             return self.odometry[index]
-        return self.scan(index) if kind == 2 else self.frame(index)
+        if kind == 2:
+            return self.scan(index)
+        return self.frame(index) if kind == 3 else self.companion(index, kind - 4)

@@ -50,19 +50,24 @@ class Truth:
         """True pose float64 [4, 4] of base_link in metres."""
         return np.asarray(self.trajectory.world_from_body(np.array([self.seconds(stamp_ns)]))[0])
 
-    def world_from_camera(self, stamp_ns: int) -> Array:
-        """True pose float64 [4, 4] of the camera's optical frame in metres."""
-        return self.world_from_body(stamp_ns) @ self._body_from_camera
+    def world_from_camera(self, stamp_ns: int, frame_id: str = "") -> Array:
+        """True pose float64 [4, 4] of the camera's optical frame in metres, or of the rig's other camera `frame_id`."""
+        return self.world_from_body(stamp_ns) @ self.body_from_camera(frame_id)
+
+    def body_from_camera(self, frame_id: str = "") -> Array:
+        """Mount of the camera, or of the rig's other camera that sends in `frame_id`."""
+        companion = self.rig.companions.get(frame_id)
+        return self._body_from_camera if companion is None else self._body_from_camera @ companion
 
     def world_from_cameras(self, stamps_ns: Array) -> Array:
         """True poses float64 [N, 4, 4] at stamps int64 [N]."""
         seconds = np.array([self.seconds(int(stamp)) for stamp in stamps_ns])
         return self.trajectory.world_from_body(seconds) @ self._body_from_camera
 
-    def depth(self, stamp_ns: int, camera: Camera | None = None) -> Depth:
+    def depth(self, stamp_ns: int, camera: Camera | None = None, frame_id: str = "") -> Depth:
         """True depth along z float32 [H, W] in metres, NaN where only sky is, for the pixels of
         `camera` (any size and distortion; by default those of the delivered images)."""
-        return self.renderer(camera).depth(self.world_from_camera(stamp_ns))
+        return self.renderer(camera).depth(self.world_from_camera(stamp_ns, frame_id))
 
     def renderer(self, camera: Camera | None = None) -> SimulatedCamera:
         """A camera in this world; kept for the next call with the same calibration."""

@@ -18,9 +18,9 @@ from spatial_fm_ros.bridge.decode import (
     stamp_ns,
 )
 from spatial_fm_ros.core.errors import InputError
-from spatial_fm_ros.core.types import Camera, Frame, PoseSample, Rig
+from spatial_fm_ros.core.types import Camera, Frame, PoseSample, Rig, Sample
 from spatial_fm_ros.sources.bag_files import BagFile
-from spatial_fm_ros.sources.base import NS, Sample, Source, SourceOptions
+from spatial_fm_ros.sources.base import NS, Source, SourceOptions
 from spatial_fm_ros.sources.reorder import by_stamp
 from spatial_fm_ros.sources.topics import TF, choose_topics
 from spatial_fm_ros.sources.transforms import TransformTree

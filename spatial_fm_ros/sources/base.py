@@ -14,9 +14,7 @@ from pathlib import Path
 
 from spatial_fm_ros.core.config import RosConfig
 from spatial_fm_ros.core.errors import InputError
-from spatial_fm_ros.core.types import Camera, Frame, ImuSample, LidarScan, PoseSample, Rig
-
-Sample = Frame | PoseSample | LidarScan | ImuSample
+from spatial_fm_ros.core.types import Camera, Rig, Sample
 
 NS = 1_000_000_000
 DEFAULT_RATE_HZ = 30.0

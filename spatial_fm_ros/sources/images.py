@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 
 from spatial_fm_ros.core.errors import InputError
-from spatial_fm_ros.core.types import Camera, Frame, Image
-from spatial_fm_ros.sources.base import DEFAULT_RATE_HZ, NS, Sample, Source, SourceOptions
+from spatial_fm_ros.core.types import Camera, Frame, Image, Sample
+from spatial_fm_ros.sources.base import DEFAULT_RATE_HZ, NS, Source, SourceOptions
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 VIDEO_SUFFIXES = {".mp4", ".mkv", ".avi", ".mov", ".m4v", ".webm", ".mpg", ".mpeg", ".mjpeg", ".ts"}

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from spatial_fm_ros.core.errors import InputError
-from spatial_fm_ros.core.types import Camera, LidarScan, Rig
-from spatial_fm_ros.sources.base import Sample, SourceOptions
+from spatial_fm_ros.core.types import Camera, LidarScan, Rig, Sample
+from spatial_fm_ros.sources.base import SourceOptions
 from spatial_fm_ros.sources.images import ImageFolder, image_files, stamp_of_index
 
 

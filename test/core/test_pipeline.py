@@ -12,10 +12,10 @@ from spatial_fm_ros.core.errors import ModelError
 from spatial_fm_ros.core.geometry.similarity import umeyama
 from spatial_fm_ros.core.models.oracle import OracleModel
 from spatial_fm_ros.core.pipeline import Pipeline
-from spatial_fm_ros.core.types import Frame, PoseSample, Prediction, ScaleState, Update, Window, WindowState
+from spatial_fm_ros.core.types import Frame, PoseSample, Prediction, Sample, ScaleState, Update, Window, WindowState
 from spatial_fm_ros.simulation.inertial import OdometryModel
 from spatial_fm_ros.simulation.scenario import get_scenario
-from spatial_fm_ros.simulation.simulator import Sample, Simulator
+from spatial_fm_ros.simulation.simulator import Simulator
 
 EXACT = OdometryModel(scale_error=0.0, yaw_walk=0.0, noise_m=0.0)
 

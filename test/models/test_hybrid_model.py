@@ -61,12 +61,12 @@ class Room:
         self.world = build_world("room", detail=0.3)
         self.images = [SimulatedCamera(self.world, CAMERA).render(p) for p in WAY]
 
-    def world_from_camera(self, stamp_ns: int) -> np.ndarray:
+    def world_from_camera(self, stamp_ns: int, frame_id: str = "") -> np.ndarray:
         if not 0 <= stamp_ns < len(WAY):
             raise InputError("no truth")
         return WAY[stamp_ns]
 
-    def depth(self, stamp_ns: int, camera: Camera) -> Depth:
+    def depth(self, stamp_ns: int, camera: Camera, frame_id: str = "") -> Depth:
         return SimulatedCamera(self.world, camera).depth(self.world_from_camera(stamp_ns))
 
 

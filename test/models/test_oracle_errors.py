@@ -17,14 +17,14 @@ VIEWS = 6
 class Wall:
     """A wall in front of a camera that drives sideways and turns; stamps count views."""
 
-    def world_from_camera(self, stamp_ns: int) -> np.ndarray:
+    def world_from_camera(self, stamp_ns: int, frame_id: str = "") -> np.ndarray:
         angle = 0.05 * stamp_ns
         pose = np.eye(4)
         pose[:3, :3] = [[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]]
         pose[:3, 3] = (0.3 * stamp_ns, 0.02 * stamp_ns, 0.05 * stamp_ns**2)
         return pose
 
-    def depth(self, stamp_ns: int, camera: Camera) -> Depth:
+    def depth(self, stamp_ns: int, camera: Camera, frame_id: str = "") -> Depth:
         return np.full((camera.height, camera.width), 4.0 + 0.1 * stamp_ns, np.float32)
 
 

@@ -23,6 +23,7 @@ from spatial_fm_ros.core.metric.observers import PlacedWindow
 from spatial_fm_ros.core.types import (
     Array,
     Camera,
+    CompanionPose,
     Image,
     PointCloud,
     PosedKeyframe,
@@ -78,8 +79,12 @@ class World:
         self._last: PosedKeyframe | None = None
         self._world_from_odom: Array | None = None
 
-    def integrate(self, window: Window, prediction: Prediction) -> Integrated:
+    def integrate(
+        self, window: Window, prediction: Prediction, companions: Sequence[CompanionPose] = ()
+    ) -> Integrated:
         """Place the window, settle the scale, add its new keyframes and points.
+
+        `companions`: the rig's other cameras in the gauge of the prediction, which is of the keyframes alone.
 
         Precondition: at least one keyframe of the window is posed.
         """
@@ -87,7 +92,7 @@ class World:
         posed = _in_world(window, prediction, sim, submap.id)
         if not is_new and seam is not None and np.isfinite(seam.scale):
             submap.scale.predict(self._drift(seam, prediction))
-        sim, rescaling = self._settle_scale(submap, sim, posed, window, prediction)
+        sim, rescaling = self._settle_scale(submap, sim, self._placed(window, prediction, sim, posed, companions))
         posed = _moved(posed, prediction, sim)
         fresh = _new_keyframes(window, posed)
         points = []
@@ -136,19 +141,32 @@ class World:
         )
         return self.submaps[-1], sim, seam, True
 
-    def _settle_scale(
-        self, submap: Submap, sim: Sim3, posed: list[PosedKeyframe], window: Window, prediction: Prediction
-    ) -> tuple[Sim3, Rescaling]:
+    @staticmethod
+    def _placed(
+        window: Window,
+        prediction: Prediction,
+        sim: Sim3,
+        posed: Sequence[PosedKeyframe],
+        companions: Sequence[CompanionPose],
+    ) -> PlacedWindow:
+        """What observers of metres look at."""
+        shared = set(window.ids[: window.overlap])
+        return PlacedWindow(
+            tuple(posed),
+            sum(keyframe.id in shared for keyframe in posed),
+            sim.scale,
+            prediction.metric,
+            tuple(replace(each, world_from_camera=sim.apply_pose(each.world_from_camera)) for each in companions),
+        )
+
+    def _settle_scale(self, submap: Submap, sim: Sim3, placed: PlacedWindow) -> tuple[Sim3, Rescaling]:
         """Observe metres and bring the window, and as far as they help it the windows before, to them.
 
         Returns the corrected world_from_window and what became of the submap's past.
         """
         before = submap.applied[-1] if submap.applied else 0.0
         settled, was_known = submap.windows >= self.config.scale.settle_windows, submap.scale.known
-        shared = set(window.ids[: window.overlap])
-        placed = PlacedWindow(
-            tuple(posed), sum(keyframe.id in shared for keyframe in posed), sim.scale, prediction.metric
-        )
+        posed = placed.keyframes
         seen = [observer.observe(placed) for observer in self.observers.scale]
         submap.scale.update([observation for observation in seen if observation is not None], before)
         submap.applied.append(before)
@@ -178,7 +196,7 @@ class World:
         return Sim3(1.0, turn, submap.origin - turn @ submap.origin) @ sim
 
     def _refine(
-        self, submap: Submap, sim: Sim3, posed: list[PosedKeyframe], whole: float
+        self, submap: Submap, sim: Sim3, posed: Sequence[PosedKeyframe], whole: float
     ) -> tuple[Sim3, Rescaling]:
         """Bring the newest window to its scale, and bend those before to their smoothed scales, a bounded step at a
         time."""

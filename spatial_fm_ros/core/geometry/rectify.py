@@ -40,6 +40,24 @@ class Rectifier:
         An image that needs no change is returned as it is, not copied. Raises InputError for an image
         that is not RGB uint8, an empty one, and a camera of another image size.
         """
+        self.check(frame)
+        image, camera = frame.image, frame.camera
+        height, width = image.shape[:2]
+        scale = min(1.0, self.max_side / max(width, height))
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        if size != (width, height):
+            image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        if camera is None:
+            return image, None
+        camera = camera.resized(*size)
+        if camera.is_pinhole:
+            return image, camera if camera.distortion_model == "none" else Camera(*size, camera.K)
+        pinhole, maps = self._maps(camera)
+        return cv2.remap(image, *maps, interpolation=cv2.INTER_LINEAR), pinhole
+
+    @staticmethod
+    def check(frame: Frame) -> None:
+        """Raises InputError as `rectify` does, but for a lens that cannot be undone; costs nothing."""
         image, camera = frame.image, frame.camera
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise InputError(
@@ -53,17 +71,6 @@ class Rectifier:
                 f"The image of '{frame.frame_id}' is {width}x{height} but its camera info is for "
                 f"{camera.width}x{camera.height}; publish the camera info of this very image stream."
             )
-        scale = min(1.0, self.max_side / max(width, height))
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        if size != (width, height):
-            image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        if camera is None:
-            return image, None
-        camera = camera.resized(*size)
-        if camera.is_pinhole:
-            return image, camera if camera.distortion_model == "none" else Camera(*size, camera.K)
-        pinhole, maps = self._maps(camera)
-        return cv2.remap(image, *maps, interpolation=cv2.INTER_LINEAR), pinhole
 
     def _maps(self, camera: Camera) -> tuple[Camera, Maps]:
         key = (camera.width, camera.height, camera.K.tobytes(), camera.distortion_model, camera.distortion)

@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from spatial_fm_ros.core.config import IntakeConfig
 from spatial_fm_ros.core.geometry.rotations import invert_pose, pose_from
+from spatial_fm_ros.core.intake.companions import CompanionBuffer
 from spatial_fm_ros.core.intake.poses import PoseBuffer
 from spatial_fm_ros.core.intake.scans import ImuBuffer, ScanBuffer
 from spatial_fm_ros.core.types import Array, ImuSample, LidarScan, PoseSample, Rig
@@ -47,6 +48,7 @@ class Sensors:
         self.poses = PoseBuffer(config.pose_max_gap_s, config.buffer_s)
         self.scans = ScanBuffer(config.buffer_s)
         self.imu = ImuBuffer(config.buffer_s)
+        self.companions = CompanionBuffer(config)
 
     @property
     def rig(self) -> Rig:
@@ -103,6 +105,7 @@ class Sensors:
         self.poses.clear()
         self.scans.clear()
         self.imu.clear()
+        self.companions.clear()
 
     def _lidar_offset_ns(self) -> int:
         return _ns(self.config.lidar_time_offset_s) - self.correction.clock_ns("lidar")
@@ -126,7 +129,7 @@ def corrected_rig(told: Rig, correction: Correction, poses_of_lidar: bool) -> Ri
         return np.asarray(body_from_camera @ turned)
 
     body_from_lidar = told.body_from_lidar if poses_of_lidar else carried("lidar", told.body_from_lidar)
-    return Rig(body_from_camera, body_from_lidar, carried("imu", told.body_from_imu))
+    return Rig(body_from_camera, body_from_lidar, carried("imu", told.body_from_imu), told.companions)
 
 
 def _turn(vector: Array | None) -> Array:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from spatial_fm_ros.core.config import Config
 from spatial_fm_ros.core.errors import ConfigError
 from spatial_fm_ros.core.intake.sensors import Sensors
+from spatial_fm_ros.core.metric.baseline import BaselineObserver
 from spatial_fm_ros.core.metric.extrinsic_slack import ExtrinsicEvidence
 from spatial_fm_ros.core.metric.gravity import GravityEstimate
 from spatial_fm_ros.core.metric.inertial import InertialObserver
@@ -44,6 +45,7 @@ def create_observers(config: Config, sensors: Sensors) -> Observers:
         RegistrationObserver(config.scale, config.lidar, sensors),
         imu,
         KnownHeightObserver(config.scale, sensors, lambda: imu.gravity),
+        BaselineObserver(config.scale, sensors),
         MetricModelObserver(config.scale, sensors),
     )
     ignored = {name.strip() for name in config.scale.ignore.split(",") if name.strip()}

@@ -1,9 +1,4 @@
-"""Scale from the known height of the camera above the ground.
-
-The one measure of the rig that a single camera can use. The baseline of a stereo or multi-camera rig needs frames
-of two cameras in one window, and a node has one camera; it would enter as one more observer here, with
-log(baseline in TF / distance of the two cameras' centres in the world) over keyframes of equal stamp.
-"""
+"""Scale from the known height of the camera above the ground: the measure of a rig with a single camera."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from spatial_fm_ros.core.types import PosedKeyframe
+from spatial_fm_ros.core.types import CompanionPose, PosedKeyframe
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,14 @@ class PlacedWindow:
     """A window's posed keyframes in world units, oldest first; the first `overlap` were in the window before.
 
     world_per_gauge: world units per unit of the model's own gauge; `metric_gauge`: that unit is a metre.
+    companions: the rig's other cameras as far as the model posed them, in world units.
     """
 
     keyframes: tuple[PosedKeyframe, ...]
     overlap: int = 0
     world_per_gauge: float = 1.0
     metric_gauge: bool = False
+    companions: tuple[CompanionPose, ...] = ()
 
 
 class ScaleObserver(Protocol):

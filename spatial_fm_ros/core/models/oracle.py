@@ -29,10 +29,12 @@ GRID_SIDE = 320
 class Truth(Protocol):
     """Exact answers by stamp; InputError for a stamp the truth does not reach."""
 
-    def world_from_camera(self, stamp_ns: int) -> Array: ...
+    def world_from_camera(self, stamp_ns: int, frame_id: str = "") -> Array:
+        """Pose of the camera that sends in this frame; where there is but one camera, of that."""
+        ...
 
-    def depth(self, stamp_ns: int, camera: Camera) -> Depth:
-        """Depth along z in metres as the pinhole `camera` sees it, NaN where unknown."""
+    def depth(self, stamp_ns: int, camera: Camera, frame_id: str = "") -> Depth:
+        """Depth along z in metres as the pinhole `camera` in that frame sees it, NaN where unknown."""
         ...
 
 
@@ -98,7 +100,8 @@ class OracleModel(SpatialModel):
         factor = min(1.0, GRID_SIDE / max(camera.width, camera.height))
         grid = camera.resized(round(camera.width * factor), round(camera.height * factor))
         try:
-            return truth.world_from_camera(keyframe.stamp_ns), truth.depth(keyframe.stamp_ns, grid), grid
+            stamp, frame = keyframe.stamp_ns, keyframe.frame_id
+            return truth.world_from_camera(stamp, frame), truth.depth(stamp, grid, frame), grid
         except InputError:
             unknown = np.full((grid.height, grid.width), np.nan, np.float32)
             return np.full((4, 4), np.nan), unknown, grid

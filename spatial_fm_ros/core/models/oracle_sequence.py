@@ -31,14 +31,14 @@ class SequenceTruth:
         self._frames = np.round(rows[:, 0] * self._rate_hz).astype(np.int64)
         self._poses = pose_from(matrix_from_quaternion(rows[:, 4:8]), rows[:, 1:4])
 
-    def world_from_camera(self, stamp_ns: int) -> Array:
+    def world_from_camera(self, stamp_ns: int, frame_id: str = "") -> Array:
         index = np.flatnonzero(self._frames == self._frame(stamp_ns))
         if not len(index):
             raise InputError(f"{self._folder} has no pose at {stamp_ns} ns.")
         pose: Array = self._poses[index[0]]
         return pose
 
-    def depth(self, stamp_ns: int, camera: Camera) -> Depth:
+    def depth(self, stamp_ns: int, camera: Camera, frame_id: str = "") -> Depth:
         """Nearest-pixel look-up; NaN everywhere for a frame without a depth image."""
         path = self._folder / "depth" / f"{self._frame(stamp_ns):06d}.png"
         raw = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.is_file() else None

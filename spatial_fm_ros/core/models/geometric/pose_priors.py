@@ -57,7 +57,12 @@ def prior_poses(views: Sequence[View]) -> Array | None:
     if len(known) < max(3, len(views)):
         return None
     found = np.array(known)
-    return found if _possible(found[:, :3, 3], np.array([view.keyframe.stamp_ns for view in views])) else None
+    # The rig's cameras share instants: each has a motion of its own.
+    for camera in {view.keyframe.frame_id for view in views}:
+        own = [i for i, view in enumerate(views) if view.keyframe.frame_id == camera]
+        if not _possible(found[own][:, :3, 3], np.array([views[i].keyframe.stamp_ns for i in own])):
+            return None
+    return found
 
 
 def _possible(centres: Array, stamps_ns: Indices) -> bool:
