@@ -155,6 +155,7 @@ class ScaleConfig:
     camera_height_m: float = param(0.0, "height of the camera's optical centre above level ground; 0 = not known", low=0.0)
     camera_height_sigma: float = param(0.02, "error of that height as a share of it (load, tyres, slopes)", low=0.0)
     baseline_sigma: float = param(0.01, "error of the distances between the rig's cameras in TF, log standard deviation", low=0.0)
+    baseline_turn_sigma_deg: float = param(0.1, "error of the orientations between the rig's cameras in TF, standard deviation; small for a stereo camera calibrated in its factory", low=0.0, high=20.0)
     inertial: InertialConfig = section(InertialConfig, "scale and gravity from the IMU")
     lidar: LidarScaleConfig = section(LidarScaleConfig, "scale from LiDAR depth")
 
