@@ -77,12 +77,28 @@ GROUPS = {
         ),
         scale=(2.0, 1.0),
     ),
+    "metric_stereo": Group(
+        "stereo camera of 12 cm whose mount is known to 0.02 deg, geometric model, no other sensor",
+        tuple(
+            Case(
+                scenario, title, seconds, rate, 640, 1.0, "geometric", odometry=False, baseline_m=0.12,
+                settings=(f"intake.max_interval_s={interval}", "scale.baseline_turn_sigma_deg=0.02"),
+            )
+            for scenario, title, seconds, rate, interval in (
+                ("room_still", "standing", 10.0, 1.0, 1.0), ("room_drive", "driving", 15.0, 5.0, 2.0)
+            )
+        ),
+        scale=(2.0, 1.0), metric_states=True,
+    ),
     "metric_honest": Group(
-        "robots whose wheels and LiDAR mounts are as wrong as the configuration says",
+        "robots whose wheels and mounts are as wrong as the configuration says",
         (
             Case("room_drive", "wheels", 10.0, population=True),
             Case("room_drive", "LiDAR", 10.0, odometry=False, lidar=True, population=True),
             Case("room_drive", "wheels and LiDAR", 10.0, lidar=True, population=True),
+            # Cameras as far off as a network's: without that, a baseline would be seen exactly.
+            Case("room_drive", "stereo", 10.0, odometry=False, baseline_m=0.12, population=True,
+                 settings=("model.oracle.pose_noise=0.002",)),
         ),
         # An error that lasts is one draw a run, however many windows it has: many short runs.
         honest=True, seeds=100,

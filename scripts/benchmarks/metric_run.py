@@ -119,12 +119,22 @@ def _drift(simulator: Simulator) -> float:
 
 
 def _miscalibrated(rig: Rig, config: Config, rng: np.random.Generator) -> Rig:
-    """The LiDAR's reported mount, off by what the configuration takes its uncertainty to be."""
-    lidar = config.scale.lidar
-    error = np.eye(4)
-    error[:3, :3] = Rotation.from_rotvec(np.radians(lidar.extrinsic_sigma_deg) * rng.standard_normal(3)).as_matrix()
-    error[:3, 3] = lidar.extrinsic_sigma_m * rng.standard_normal(3)
-    return replace(rig, body_from_lidar=rig.body_from_lidar @ error)
+    """The reported mounts of LiDAR and companion cameras, off by what the configuration takes their uncertainty to
+    be."""
+    scale = config.scale
+
+    def turned(sigma_deg: float) -> np.ndarray:
+        error = np.eye(4)
+        error[:3, :3] = Rotation.from_rotvec(np.radians(sigma_deg) * rng.standard_normal(3)).as_matrix()
+        return error
+
+    error = turned(scale.lidar.extrinsic_sigma_deg)
+    error[:3, 3] = scale.lidar.extrinsic_sigma_m * rng.standard_normal(3)
+    companions = {}
+    for frame, mount in rig.companions.items():
+        companions[frame] = mount @ turned(scale.baseline_turn_sigma_deg)
+        companions[frame][:3, 3] *= np.exp(scale.baseline_sigma * rng.standard_normal())
+    return replace(rig, body_from_lidar=rig.body_from_lidar @ error, companions=companions)
 
 
 def _simulator(case: Case, seed: int, wheels: float) -> Simulator:
