@@ -14,10 +14,17 @@ from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
+from spatial_fm_ros.bridge.topic_names import camera_info_beside
+
 #: Launch argument -> (parameter, description).
 PARAMETERS = {
     "image_topic": ("ros.image_topic", "images; a name that ends in /compressed is a CompressedImage"),
     "camera_info_topic": ("ros.camera_info_topic", "calibration; empty: beside image_topic; 'none': there is none"),
+    "companion_image_topics": ("ros.companion_image_topics", "the rig's other cameras, comma-separated"),
+    "companion_camera_info_topics": (
+        "ros.companion_camera_info_topics",
+        "their calibration, in the same order; empty: beside each image topic",
+    ),
     "points_topic": ("ros.points_topic", "LiDAR clouds"),
     "odometry_topic": ("ros.odometry_topic", "odometry"),
     "imu_topic": ("ros.imu_topic", "IMU"),
@@ -65,8 +72,8 @@ def actions(context):
 def reconstruct(values, share):
     given = {parameter: values[name] for name, (parameter, _) in PARAMETERS.items() if values[name]}
     if values["image_topic"] and not values["camera_info_topic"]:
-        given["ros.camera_info_topic"] = beside(values["image_topic"])
-    given |= {name: "" for name, value in given.items() if value == "none" and name.endswith("_topic")}
+        given["ros.camera_info_topic"] = camera_info_beside(values["image_topic"])
+    given |= {name: "" for name, value in given.items() if value == "none" and name.endswith(("_topic", "_topics"))}
     given["ros.autostart"] = is_true(values["autostart"])
     given["use_sim_time"] = sim_time(values)
     files = [parameter_file(name.strip(), share) for name in values["config"].split(",") if name.strip()]
@@ -79,13 +86,6 @@ def reconstruct(values, share):
         parameters=[*files, given],
         arguments=["--ros-args", "--log-level", f"reconstruct:={values['log_level']}"],
     )
-
-
-def beside(image_topic):
-    """camera_info in the namespace of the image topic, as image drivers publish it."""
-    base = image_topic.removesuffix("/compressed")
-    folder, slash, _ = base.rpartition("/")
-    return f"{folder}{slash}camera_info"
 
 
 def parameter_file(name, share):

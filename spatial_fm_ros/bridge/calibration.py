@@ -28,13 +28,19 @@ class Calibration:
     """
 
     def __init__(
-        self, expected: bool, patience_s: float, rectified: bool, now: Callable[[], float] = time.monotonic
+        self,
+        expected: bool,
+        patience_s: float,
+        rectified: bool,
+        without: str = "the model estimates the focal length",
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         """`expected`: a CameraInfo topic is configured. Images wait for it `patience_s` steady seconds from
-        the first image on; after that they go without, and the model estimates the focal length."""
+        the first image on; after that they go without; `without` says what then happens to them."""
         self._expected = expected
         self._patience_s = patience_s
         self._rectified = rectified
+        self._without = without
         self._now = now
         self._lock = threading.Lock()
         self._by_stamp: OrderedDict[int, tuple[Camera | None, str]] = OrderedDict()
@@ -84,7 +90,7 @@ class Calibration:
             self._waiting_since = now
         if now - self._waiting_since < self._patience_s:
             raise CalibrationPending
-        self.remark = "No CameraInfo came; the model estimates the focal length."
+        self.remark = f"No CameraInfo came; {self._without}."
 
 
 def _remark(apart_ns: int, frame: str, info_frame: str) -> str:

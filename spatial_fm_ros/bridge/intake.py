@@ -14,6 +14,7 @@ from rclpy.node import Node
 
 from spatial_fm_ros.bridge.calibration import Calibration, CalibrationPending
 from spatial_fm_ros.bridge.clock import StampWatch
+from spatial_fm_ros.bridge.companion_input import CompanionInput
 from spatial_fm_ros.bridge.decode import (
     decode_compressed_image,
     decode_image,
@@ -25,12 +26,12 @@ from spatial_fm_ros.bridge.decode import (
 )
 from spatial_fm_ros.bridge.health import InputHealth
 from spatial_fm_ros.bridge.helper_node import HelperNode
-from spatial_fm_ros.bridge.inputs import InputTopic, expected_inputs, is_compressed, subscribe
+from spatial_fm_ros.bridge.inputs import InputTopic, expected_inputs, info_role, subscribe
 from spatial_fm_ros.bridge.pose_feed import PoseFeed
 from spatial_fm_ros.core.config import RosConfig
 from spatial_fm_ros.core.errors import InputError, SpatialFMError
 from spatial_fm_ros.core.pipeline import Pipeline
-from spatial_fm_ros.core.types import Frame
+from spatial_fm_ros.core.types import Frame, Image
 
 
 @dataclass(frozen=True)
@@ -66,22 +67,16 @@ class Intake:
         self._on_time_jump = on_time_jump
         self._watch = StampWatch()
         self.calibration = Calibration(bool(config.camera_info_topic), config.missing_after_s, config.image_rectified)
-        self._decode = decode_compressed_image if is_compressed(config) else decode_image
+        self._companions: dict[str, CompanionInput] = {}  # by role, from the first `open` on
         self._helper: HelperNode | None = None
         self.inputs: list[InputTopic] = []
 
     def open(self) -> None:
-        """Subscribe to everything the configuration asks for."""
-        handlers = {
-            "image": self._image,
-            "camera_info": self._camera_info,
-            "points": self._points,
-            "odometry": self._odometry,
-            "imu": self._imu,
-        }
+        """Subscribe to everything the configuration asks for. Raises ConfigError for topics that cannot be."""
         name = f"{self._node.get_name()}_inputs"
         self._helper = HelperNode(name, self._node.get_namespace(), self._node.context)
         self.inputs = expected_inputs(self._helper.node, self._config)
+        handlers = self._handlers()
         for wanted in self.inputs:
             self._health.expect(wanted.role, wanted.topic)
             subscribe(
@@ -106,11 +101,40 @@ class Intake:
         self.newest_keyframe = None
         self._watch.reset()
         self.calibration.reset()
+        for camera in self._companions.values():
+            camera.calibration.reset()
         self._poses.reset()
+
+    @property
+    def remarks(self) -> list[tuple[str, str]]:
+        """(role of the camera info, what is odd about it), for each camera where something is."""
+        cameras = [("image", self.calibration), *((role, c.calibration) for role, c in self._companions.items())]
+        return [(info_role(role), calibration.remark) for role, calibration in cameras if calibration.remark]
 
     # -- messages ----------------------------------------------------------------------------
 
-    def _image(self, msg: Any) -> None:
+    def _handlers(self) -> dict[str, Callable[[Any], None]]:
+        """By role, for all inputs."""
+        handlers: dict[str, Callable[[Any], None]] = {
+            "camera_info": self.calibration.add,
+            "points": self._points,
+            "odometry": self._odometry,
+            "imu": self._imu,
+        }
+        for wanted in self.inputs:
+            decode = decode_compressed_image if wanted.is_compressed else decode_image
+            if wanted.role == "image":
+                handlers["image"] = partial(self._image, decode)
+            elif wanted.is_image:
+                camera = self._companions.get(wanted.role)
+                if camera is None:
+                    camera = CompanionInput(wanted.role, decode, self._config, self._pipeline, self._poses)
+                    self._companions[wanted.role] = camera
+                handlers[wanted.role] = partial(self._companion, camera)
+                handlers[info_role(wanted.role)] = camera.calibration.add
+        return handlers
+
+    def _image(self, decode: Callable[[Any], Image], msg: Any) -> None:
         self.last_image_s = time.monotonic()
         self.frames += 1
         stamp = stamp_ns(msg.header)
@@ -121,7 +145,7 @@ class Intake:
             return
         frame = frame_name(msg.header, "camera")
         self._poses.saw("camera", frame)
-        image = self._decode(msg)
+        image = decode(msg)
         try:
             camera = self.calibration.camera_for(stamp, (image.shape[1], image.shape[0]), frame)
         except CalibrationPending:
@@ -130,8 +154,9 @@ class Intake:
         if self._pipeline.offer(Frame(stamp, image, camera, frame)).kept:
             self.newest_keyframe = Arrival(stamp, time.monotonic())
 
-    def _camera_info(self, msg: Any) -> None:
-        self.calibration.add(msg)
+    def _companion(self, camera: CompanionInput, msg: Any) -> None:
+        if self.running:
+            camera.image(msg)
 
     def _points(self, msg: Any) -> None:
         if self.running:

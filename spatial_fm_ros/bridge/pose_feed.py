@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from spatial_fm_ros.bridge.companion_mounts import CompanionMounts
 from spatial_fm_ros.bridge.frames import TransformTree
 from spatial_fm_ros.bridge.lidar_poses import LidarPoses
 from spatial_fm_ros.core.config import RosConfig
@@ -45,6 +46,7 @@ class PoseFeed:
         self._body = config.base_frame if self._uses_tf else ""  # odometry names its own
         self._frames: dict[str, str] = {}  # sensor -> frame
         self._known: dict[str, Array] = {}  # sensor -> body_from_sensor
+        self._companions = CompanionMounts(tree)
         self._held: deque[PoseSample] = deque(maxlen=5000)
         self.newest_ns = -1
         self.odom_frame = config.odom_frame
@@ -77,12 +79,26 @@ class PoseFeed:
                 "Publish the robot's description or a static transform."
             )
 
+    @property
+    def companion_problem(self) -> str:
+        """Why the place of one of the rig's other cameras gives no metres, empty when all do."""
+        with self._lock:
+            return self._companions.problem
+
+    @property
+    def companion_places(self) -> list[tuple[str, str]]:
+        """(role, place beside the camera in words) of the rig's other cameras that TF knows."""
+        with self._lock:
+            return self._companions.in_words()
+
     def saw(self, sensor: str, frame: str) -> None:
         """A sensor ('camera', 'lidar', 'imu') sends in this frame; its extrinsic is looked up until known."""
         with self._lock:
             if self._frames.get(sensor) != frame:
                 self._frames[sensor] = frame
                 self._known.pop(sensor, None)
+                if sensor == "camera":
+                    self._companions.camera_is(frame)
                 if self._uses_lidar and sensor != "imu":
                     self._body = ""  # chosen anew
                     self._known.clear()
@@ -90,6 +106,13 @@ class PoseFeed:
                     self._body = frame  # nothing tells of a body: the camera is it
                     self._known.clear()
             if sensor not in self._known:
+                self._resolve()
+
+    def saw_companion(self, role: str, frame: str) -> None:
+        """Another camera of the rig sends in this frame; its place beside the first is looked up until known."""
+        with self._lock:
+            self._companions.companion_is(role, frame)
+            if not self._companions.complete:
                 self._resolve()
 
     def add_odometry(self, sample: PoseSample) -> None:
@@ -170,11 +193,23 @@ class PoseFeed:
 
     def _resolve(self) -> None:
         """Look up what is still unknown; tell the pipeline when something new is."""
+        mounted, beside = self._resolve_body(), self._companions.resolve()
+        if not (mounted or beside):
+            return
+        known = self._known
+        rig = Rig(known.get("camera"), known.get("lidar"), known.get("imu"), self._companions.known)
+        self._pipeline.set_rig(rig)
+        if "camera" in known:
+            while self._held:
+                self._give(self._held.popleft())
+
+    def _resolve_body(self) -> bool:
+        """Look up sensors on the body; True when one more is known."""
         if self._uses_lidar and not self._body:
             self._body = self._common_body()
         body = self._body
         if not body:
-            return
+            return False
         before = len(self._known)
         for sensor, frame in self._frames.items():
             if sensor in self._known:
@@ -182,12 +217,7 @@ class PoseFeed:
             matrix = np.eye(4) if frame == body else self._tree.lookup(body, frame)
             if matrix is not None:
                 self._known[sensor] = matrix
-        if len(self._known) == before:
-            return
-        self._pipeline.set_rig(Rig(self._known.get("camera"), self._known.get("lidar"), self._known.get("imu")))
-        if "camera" in self._known:
-            while self._held:
-                self._give(self._held.popleft())
+        return len(self._known) > before
 
     def _common_body(self) -> str:
         """The frame to which TF ties camera and LiDAR: the base frame, else the camera; empty for neither."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from rclpy.node import Node
 
+from spatial_fm_ros.bridge import companion_check
 from spatial_fm_ros.bridge.decode import (
     decode_camera_info,
     decode_compressed_image,
@@ -21,7 +22,7 @@ from spatial_fm_ros.bridge.decode import (
     stamp_ns,
 )
 from spatial_fm_ros.bridge.frames import TransformTree
-from spatial_fm_ros.bridge.inputs import InputTopic, expected_inputs, is_compressed, subscribe
+from spatial_fm_ros.bridge.inputs import InputTopic, expected_inputs, info_role, subscribe
 from spatial_fm_ros.bridge.motion_record import MotionRecord
 from spatial_fm_ros.bridge.topics import inspect_topic
 from spatial_fm_ros.core.calibration.report import Finding
@@ -78,11 +79,12 @@ class Heard:
 
 
 class TopicCheck:
-    """Subscribe on construction, spin the node for a while, then read `heard`, `problems()` and `motion()`."""
+    """Subscribe on construction, spin the node for a while, then read `heard`, `problems()`, `rig()` and `motion()`."""
 
     def __init__(self, node: Node, config: Config, tree: TransformTree) -> None:
         self._node = node
         self._config = config.ros
+        self._max_gap_s = config.intake.companion_max_gap_s
         self._tree = tree
         self._motion = MotionRecord(config)
         self.heard = [Heard(wanted) for wanted in expected_inputs(node, config.ros)]
@@ -101,6 +103,17 @@ class TopicCheck:
         found += self._of_calibration() + self._of_frames()
         return sorted(found, key=lambda problem: not problem.fatal)
 
+    def rig(self) -> list[Finding]:
+        """Whether the rig's other cameras are triggered with the first, and where TF has them."""
+        roles = {each.wanted.role: each for each in self.heard if each.count}
+        image = roles.get("image")
+        found: list[Finding | None] = []
+        for role, heard in roles.items():
+            if image is not None and heard.wanted.is_image and heard is not image:
+                found.append(companion_check.of_stamps(role, image.stamps_ns, heard.stamps_ns, self._max_gap_s))
+                found.append(companion_check.of_frames(role, image.frame, heard.frame, self._tree))
+        return [each for each in found if each is not None]
+
     def motion(self) -> list[Finding]:
         """What the robot's turning says of clocks and mountings. Takes some seconds when it turned."""
         roles = {each.wanted.role: each for each in self.heard if each.count}
@@ -118,30 +131,34 @@ class TopicCheck:
 
     def _listener(self, heard: Heard) -> Callable[[Any], None]:
         read: dict[str, Callable[[Heard, Any], None]] = {
-            "image": self._read_image,
-            "camera_info": self._read_camera_info,
             "points": self._read_points,
             "odometry": self._read_odometry,
             "imu": lambda _heard, msg: self._motion.add_imu(decode_imu(msg)),
         }
+        if heard.wanted.is_image:
+            take = self._read_image
+        else:
+            take = read.get(heard.wanted.role, self._read_camera_info)
 
         def callback(msg: Any) -> None:
             heard.arrivals_ns.append(self._node.get_clock().now().nanoseconds)
             try:
                 heard.stamps_ns.append(stamp_ns(msg.header))
                 heard.frames[frame_name(msg.header, "")] += 1
-                read[heard.wanted.role](heard, msg)
+                take(heard, msg)
             except InputError as error:
                 heard.bad[str(error)] += 1
 
         return callback
 
     def _read_image(self, heard: Heard, msg: Any) -> None:
-        image = decode_compressed_image(msg) if is_compressed(self._config) else decode_image(msg)
+        compressed = heard.wanted.is_compressed
+        image = decode_compressed_image(msg) if compressed else decode_image(msg)
         heard.size = (image.shape[1], image.shape[0])
-        encoding = msg.format if is_compressed(self._config) else msg.encoding
+        encoding = msg.format if compressed else msg.encoding
         heard.facts = f"{heard.size[0]}x{heard.size[1]} {encoding}"
-        self._motion.add_image(stamp_ns(msg.header), image)
+        if heard.wanted.role == "image":
+            self._motion.add_image(stamp_ns(msg.header), image)
 
     def _read_camera_info(self, heard: Heard, msg: Any) -> None:
         heard.camera = decode_camera_info(msg, rectified=self._config.image_rectified)
@@ -194,25 +211,10 @@ class TopicCheck:
         return found
 
     def _of_calibration(self) -> list[Problem]:
-        roles = {each.wanted.role: each for each in self.heard}
-        image, info = roles.get("image"), roles.get("camera_info")
-        if info is None or image is None or not info.count or not image.count or info.bad:
-            return []
-        if info.camera is None:
-            sentence = "camera_info: K is all zero, so the focal length must be estimated; calibrate the camera."
-            return [Problem(sentence, fatal=False)]
-        size = (info.camera.width, info.camera.height)
-        if image.size is not None and size != image.size:
-            return [
-                Problem(
-                    f"camera_info: describes images of {size[0]}x{size[1]}, {image.wanted.topic} sends "
-                    f"{image.size[0]}x{image.size[1]}; use the CameraInfo topic of that image topic."
-                )
-            ]
-        if info.frame != image.frame:
-            sentence = f"camera_info: frame '{info.frame}', but the images are in '{image.frame}'."
-            return [Problem(sentence, fatal=False)]
-        return []
+        roles = {each.wanted.role: each for each in self.heard if each.count}
+        pairs = [(image, roles.get(info_role(role))) for role, image in roles.items() if image.wanted.is_image]
+        found = (_of_camera_info(info, image) for image, info in pairs if info is not None and not info.bad)
+        return [problem for problem in found if problem is not None]
 
     def _of_frames(self) -> list[Problem]:
         """The TF chain from the body to each sensor, and from odometry to the body."""
@@ -255,3 +257,21 @@ class TopicCheck:
                 "publish the robot's description or a static transform."
             )
         ]
+
+
+def _of_camera_info(info: Heard, image: Heard) -> Problem | None:
+    """Whether calibration and images are of one camera."""
+    role = info.wanted.role
+    if info.camera is None:
+        first = image.wanted.role == "image"
+        then = "so the focal length must be estimated" if first else "so its images cannot be used"
+        return Problem(f"{role}: K is all zero, {then}; calibrate the camera.", fatal=not first)
+    size = (info.camera.width, info.camera.height)
+    if image.size is not None and size != image.size:
+        return Problem(
+            f"{role}: describes images of {size[0]}x{size[1]}, {image.wanted.topic} sends "
+            f"{image.size[0]}x{image.size[1]}; use the CameraInfo topic of that image topic."
+        )
+    if info.frame != image.frame:
+        return Problem(f"{role}: frame '{info.frame}', but the images are in '{image.frame}'.", fatal=False)
+    return None

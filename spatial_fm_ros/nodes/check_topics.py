@@ -32,6 +32,8 @@ DISCOVERY_S = 5.0
 OPTIONS = {
     "image": "image_topic",
     "camera-info": "camera_info_topic",
+    "companion-images": "companion_image_topics",
+    "companion-camera-infos": "companion_camera_info_topics",
     "points": "points_topic",
     "odometry": "odometry_topic",
     "imu": "imu_topic",
@@ -58,9 +60,13 @@ def main(argv: list[str] | None = None) -> int:
         check = TopicCheck(node, config, tree)
         _listen(node, check, options.duration)
         problems = check.problems()
-        motion = check.motion()
-        problems += [Problem(finding.sentence, fatal=False) for finding in motion if finding.wrong]
-        _print(check.heard, problems, [f.sentence for f in motion if not f.wrong], options.duration)
+        found = {"rig": check.rig(), "motion": check.motion()}
+        wrong = [finding for each in found.values() for finding in each if finding.wrong]
+        problems += [Problem(finding.sentence, fatal=False) for finding in wrong]
+        notes = [
+            f"{name:8} {finding.sentence}" for name, each in found.items() for finding in each if not finding.wrong
+        ]
+        _print(check.heard, problems, notes, options.duration)
     except ConfigError as error:
         print(f"check_topics: {error}", file=sys.stderr)
         return 2
@@ -132,7 +138,7 @@ def _print(heard: list[Heard], problems: list[Problem], notes: list[str], durati
         )
     console.print(table)
     for note in notes:
-        console.print(f"motion   {note}", markup=False, soft_wrap=True)
+        console.print(note, markup=False, soft_wrap=True)
     for problem in problems:
         console.print(f"{'ERROR  ' if problem.fatal else 'warning'}  {problem.sentence}", markup=False, soft_wrap=True)
     if not problems:

@@ -16,7 +16,8 @@ from spatial_fm_ros.core.errors import ConfigError
 #: Options of `spatial-fm map` that may come as ROS parameters.
 VALUE_OPTIONS = (
     "output", "config", "model", "checkpoint", "device", "every", "start", "stop", "rate", "intrinsics",
-    "image_topic", "camera_info_topic", "points_topic", "odometry_topic", "imu_topic",
+    "image_topic", "camera_info_topic", "companion_image_topics", "companion_camera_info_topics", "points_topic",
+    "odometry_topic", "imu_topic",
 )  # fmt: skip
 FLAGS = ("overwrite",)
 #: ROS arguments that mean nothing to an offline run, with the number of words after them.

@@ -94,11 +94,11 @@ class HealthReport:
         fresh, self._bad_before = total - self._bad_before, total
         values = [(reason, str(count)) for reason, count in bad.most_common()]
         session = self._node.session
-        remark = session.intake.calibration.remark if session is not None else ""
-        if remark:
-            values.append(("camera_info", remark))
+        remarks = session.intake.remarks if session is not None else []
+        if remarks:
+            values += remarks
             if not fresh:
-                return Finding(WARN, remark, values)
+                return Finding(WARN, " ".join(f"{role}: {remark}" for role, remark in remarks), values)
         if fresh:
             return Finding(WARN, f"{fresh} bad messages in the last second, {total} in all, by reason below.", values)
         return Finding(OK, f"{total} bad messages in all.", values)
@@ -114,7 +114,10 @@ class HealthReport:
                 ("LiDAR odometry restarts", str(poses.lidar.restarts)),
                 ("LiDAR scans dropped", str(poses.lidar.dropped)),
             ]
-        problems = [text for text in (poses.problem, transform.problem) if text]
+        values += [(f"{role}, seen from the camera", place) for role, place in poses.companion_places]
+        unpaired = pipeline.sensors.companions.problem
+        said = (poses.problem, poses.companion_problem, transform.problem, unpaired and f"Rig: {unpaired}.")
+        problems = [text for text in said if text]
         if problems:
             return Finding(WARN, " ".join(problems), values)
         return Finding(OK, "Poses are used." if poses.gives_poses else "No poses are configured.", values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 from spatial_fm_ros.core.errors import ConfigError
@@ -15,6 +16,7 @@ PARAMETERS: dict[str, tuple[Any, str]] = {
     "seed": (0, "seed of the world, the noise and the drift"),
     "duration_s": (0.0, "length of the run in simulated seconds; 0 = the scenario's own"),
     "image_width": (640, "width of the images in pixels; the field of view stays"),
+    "stereo_baseline_m": (0.0, "a second camera so far to the right of the first, on camera_2/; 0 = none"),
     "detail": (1.0, "texture resolution, 1 = full"),
     "camera_hz": (-1.0, "images per second; -1 = the scenario's own, 0 = none"),
     "lidar_hz": (-1.0, "sweeps per second; -1 = the scenario's own, 0 = none"),
@@ -67,7 +69,11 @@ def scenario_from(values: dict[str, Any]) -> Scenario:
     model = dataclasses.replace(scenario.odometry_model, **drift)
     if values["image_width"] < 16:
         raise ConfigError(f"Parameter 'image_width' must be at least 16, got {values['image_width']}.")
-    return dataclasses.replace(scenario, odometry_model=model).with_size(values["image_width"])
+    baseline = values["stereo_baseline_m"]
+    if not baseline >= 0 or math.isinf(baseline):
+        raise ConfigError(f"Parameter 'stereo_baseline_m' must be a length or 0, got {baseline}.")
+    scenario = dataclasses.replace(scenario, odometry_model=model).with_size(values["image_width"])
+    return scenario.with_stereo(baseline) if baseline > 0 else scenario
 
 
 def plan_from(values: dict[str, Any]) -> FaultPlan:

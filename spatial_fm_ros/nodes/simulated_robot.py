@@ -23,6 +23,7 @@ from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
@@ -33,7 +34,7 @@ from tf2_msgs.msg import TFMessage
 
 from spatial_fm_ros.bridge.encode import time_message
 from spatial_fm_ros.core.errors import ConfigError, SpatialFMError
-from spatial_fm_ros.core.types import Frame, ImuSample, LidarScan, PoseSample
+from spatial_fm_ros.core.types import CompanionFrame, Frame, ImuSample, LidarScan, PoseSample
 from spatial_fm_ros.nodes.robot_messages import (
     camera_info_message,
     cloud_message,
@@ -45,13 +46,15 @@ from spatial_fm_ros.nodes.robot_messages import (
 from spatial_fm_ros.nodes.robot_parameters import PARAMETERS, checked, plan_from, scenario_from
 from spatial_fm_ros.simulation.faults import FaultInjector
 from spatial_fm_ros.simulation.recording import write_bag, write_sequence, write_truth
+from spatial_fm_ros.simulation.scenario import companion_frame
 from spatial_fm_ros.simulation.simulator import Event, Simulator
 
 CLOCK_STEP_NS = 10_000_000
 
 
 class SimulatedRobot(Node):
-    """Publishes image, camera_info, points, odometry, imu, /tf, /tf_static, /clock and ~/finished."""
+    """Publishes image, camera_info, points, odometry, imu, /tf, /tf_static, /clock and ~/finished; image and
+    camera_info of further cameras in camera_2/ and so on."""
 
     def __init__(self, overrides: list[Parameter] | None = None) -> None:
         super().__init__("simulated_robot", parameter_overrides=overrides or [])
@@ -81,9 +84,12 @@ class SimulatedRobot(Node):
         if reliability == "best_effort":
             large.reliability = ReliabilityPolicy.BEST_EFFORT
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        kind, topic = (CompressedImage, "image/compressed") if self._compressed else (Image, "image")
-        self._image = self.create_publisher(kind, topic, large)
-        self._camera_info = self.create_publisher(CameraInfo, "camera_info", QoSProfile(depth=10))
+        self._camera = self._camera_publishers("", large)
+        self._companions: dict[str, tuple[str, tuple[Publisher, Publisher]]] = {}  # by frame: name and publishers
+        for i in range(len(self.simulator.scenario.companion_mounts)):
+            name = f"camera_{i + 2}"
+            self._companions[companion_frame(i)] = (name, self._camera_publishers(f"{name}/", large))
+            self.sent[name] = 0
         self._points = self.create_publisher(PointCloud2, "points", large)
         self._odometry = self.create_publisher(Odometry, "odometry", QoSProfile(depth=100))
         self._imu = self.create_publisher(Imu, "imu", QoSProfile(depth=200))
@@ -91,6 +97,14 @@ class SimulatedRobot(Node):
         self._tf_static = self.create_publisher(TFMessage, "/tf_static", latched)
         self._clock = self.create_publisher(Clock, "/clock", QoSProfile(depth=10))
         self._finished = self.create_publisher(Bool, "~/finished", latched)
+
+    def _camera_publishers(self, prefix: str, qos: QoSProfile) -> tuple[Publisher, Publisher]:
+        """Of images and camera info."""
+        kind, topic = (CompressedImage, "image/compressed") if self._compressed else (Image, "image")
+        return (
+            self.create_publisher(kind, prefix + topic, qos),
+            self.create_publisher(CameraInfo, f"{prefix}camera_info", QoSProfile(depth=10)),
+        )
 
     def run(self) -> bool:
         """Plays the scenario to its end, or until `stop` is set; True when the end was reached."""
@@ -168,11 +182,12 @@ class SimulatedRobot(Node):
     def _publish(self, event: Event) -> None:
         sample = event.sample
         if isinstance(sample, Frame):
-            info = camera_info_message(sample, self.injector.plan.camera_info)
-            if info is not None:
-                self._camera_info.publish(info)
-            self._image.publish(image_message(event, self._compressed))
+            self._publish_image(event, sample, self._camera, self.injector.plan.camera_info)
             self.sent["image"] += 1
+        elif isinstance(sample, CompanionFrame):
+            name, publishers = self._companions[sample.frame.frame_id]
+            self._publish_image(dataclasses.replace(event, sample=sample.frame), sample.frame, publishers, "")
+            self.sent[name] += 1
         elif isinstance(sample, LidarScan):
             self._points.publish(cloud_message(event))
             self.sent["points"] += 1
@@ -185,6 +200,14 @@ class SimulatedRobot(Node):
         elif isinstance(sample, ImuSample):
             self._imu.publish(imu_message(sample))
             self.sent["imu"] += 1
+
+    def _publish_image(self, event: Event, frame: Frame, publishers: tuple[Publisher, Publisher], fault: str) -> None:
+        """`fault`: what is wrong with the calibration."""
+        image, camera_info = publishers
+        info = camera_info_message(frame, fault)
+        if info is not None:
+            camera_info.publish(info)
+        image.publish(image_message(event, self._compressed))
 
 
 class _Pace:

@@ -1,0 +1,30 @@
+"""Names of topics that belong together. Needs no ROS."""
+
+from __future__ import annotations
+
+from spatial_fm_ros.core.config import RosConfig
+from spatial_fm_ros.core.errors import ConfigError
+
+
+def camera_info_beside(image_topic: str) -> str:
+    """camera_info in the namespace of an image topic, as image drivers publish it."""
+    folder, slash, _ = image_topic.removesuffix("/compressed").rpartition("/")
+    return f"{folder}{slash}camera_info"
+
+
+def companion_topics(config: RosConfig) -> list[tuple[str, str]]:
+    """(images, camera info) of the rig's other cameras, in the order given.
+
+    Raises ConfigError where the two lists do not belong together.
+    """
+    images, infos = _names(config.companion_image_topics), _names(config.companion_camera_info_topics)
+    if infos and len(infos) != len(images):
+        raise ConfigError(
+            f"ros.companion_camera_info_topics names {len(infos)} topics, ros.companion_image_topics {len(images)}; "
+            "give one for each camera in the same order, or none, and camera_info beside each image topic is taken."
+        )
+    return list(zip(images, infos or map(camera_info_beside, images), strict=True))
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
