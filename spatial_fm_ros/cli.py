@@ -81,6 +81,12 @@ def map_command(
     ] = "",
     image_topic: Annotated[str | None, typer.Option(help="Image topic; found by type when there is one.")] = None,
     camera_info_topic: Annotated[str | None, typer.Option(help="CameraInfo topic; 'none' for none.")] = None,
+    companion_image_topics: Annotated[
+        str | None, typer.Option(help="Images of the rig's other cameras, separated by commas; 'none' for none.")
+    ] = None,
+    companion_camera_info_topics: Annotated[
+        str | None, typer.Option(help="Their CameraInfo in the same order; found beside each image topic.")
+    ] = None,
     points_topic: Annotated[str | None, typer.Option(help="LiDAR topic; 'none' for none.")] = None,
     odometry_topic: Annotated[str | None, typer.Option(help="Odometry topic; 'none' for none.")] = None,
     imu_topic: Annotated[str | None, typer.Option(help="IMU topic; 'none' for none.")] = None,
@@ -101,6 +107,8 @@ def map_command(
         settings.ros,
         image_topic=image_topic,
         camera_info_topic=camera_info_topic,
+        companion_image_topics=companion_image_topics,
+        companion_camera_info_topics=companion_camera_info_topics,
         points_topic=points_topic,
         odometry_topic=odometry_topic,
         imu_topic=imu_topic,
@@ -159,6 +167,7 @@ def simulate_command(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder to write; it must not exist.")] = None,
     form: Annotated[str, typer.Option("--form", help="mcap, sqlite3 or sequence.")] = "mcap",
     seed: Annotated[int | None, typer.Option(help="Seed of world, motion and noise.")] = None,
+    stereo: Annotated[float, typer.Option(help="A second camera so many metres to the right; 0 = none.")] = 0.0,
     duration: Annotated[float | None, typer.Option(help="Seconds.")] = None,
     threads: Annotated[int, typer.Option(help="Threads that render.")] = 2,
 ) -> None:
@@ -178,6 +187,8 @@ def simulate_command(
     if form == "sequence":
         changes["start_ns"] = 0  # a sequence folder counts time from its first image
     chosen = get_scenario(scenario, **changes)
+    if stereo:
+        chosen = chosen.with_stereo(stereo)
 
     from spatial_fm_ros.offline.progress import RunProgress
     from spatial_fm_ros.simulation.recording import write_bag, write_sequence

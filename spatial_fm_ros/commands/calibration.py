@@ -36,6 +36,7 @@ def check_calibration(
     from spatial_fm_ros.core.calibration.check import CalibrationCheck
     from spatial_fm_ros.core.calibration.report import findings
     from spatial_fm_ros.core.config_files import load_config
+    from spatial_fm_ros.core.types import CompanionFrame
     from spatial_fm_ros.sources.base import SourceOptions
     from spatial_fm_ros.sources.open_source import open_source
 
@@ -44,6 +45,7 @@ def check_calibration(
         settings.ros,
         image_topic=image_topic,
         camera_info_topic=camera_info_topic,
+        companion_image_topics="none",  # one camera is compared
         points_topic=points_topic,
         odometry_topic=odometry_topic,
         imu_topic=imu_topic,
@@ -56,7 +58,8 @@ def check_calibration(
         out.print(f"{source.kind} {input}", soft_wrap=True)
         with out.status("looking at how the sensors turned"):
             for sample in source:
-                check.add(sample)
+                if not isinstance(sample, CompanionFrame):
+                    check.add(sample)
         for note in source.summary():
             warn(note)
         compared = check.compare(_mountings(source.rig))

@@ -297,6 +297,7 @@ class Pipeline:
         """The window with what the rig's other cameras saw, as far as the model holds it."""
         most = min(self.config.window.companions, self.model.window_limit - len(window.keyframes))
         found = self.sensors.companions.take(window.keyframes, most)
+        self.stats.companions += len(found)
         return replace(window, companions=tuple(replace(each, view=self._with_pose(each.view)) for each in found))
 
     def _infer(self, window: Window) -> tuple[Prediction | None, str]:

@@ -16,6 +16,7 @@ class PipelineStats:
     keyframes: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     windows: int = 0
+    companions: int = 0  # views of the rig's other cameras in them
     failed_windows: int = 0
     submaps: int = 0
     resets: int = 0

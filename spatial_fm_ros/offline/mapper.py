@@ -18,7 +18,7 @@ from spatial_fm_ros.core.errors import InputError, ModelError, SpatialFMError
 from spatial_fm_ros.core.lidar.odometry import LidarOdometry
 from spatial_fm_ros.core.models.base import SpatialModel
 from spatial_fm_ros.core.pipeline import Pipeline
-from spatial_fm_ros.core.types import Frame, ImuSample, LidarScan, PoseSample, Sample, Update
+from spatial_fm_ros.core.types import CompanionFrame, Frame, LidarScan, PoseSample, Sample, Update
 from spatial_fm_ros.evaluation.depth_files import DepthWriter
 from spatial_fm_ros.offline.progress import RunProgress
 from spatial_fm_ros.offline.record import RunRecord
@@ -115,20 +115,20 @@ class _Run:
 
     def _take(self, sample: Sample) -> None:
         """Hand one sample to the pipeline; what it refuses is counted."""
+        if isinstance(sample, PoseSample) and not self._use_poses:
+            return
         try:
+            self.pipeline.add(sample)
             if isinstance(sample, Frame):
-                self.pipeline.offer(sample)
                 self.record.frame_stamps.append(sample.stamp_ns)
+            elif isinstance(sample, CompanionFrame):
+                self.record.companion_images += 1
             elif isinstance(sample, PoseSample):
-                if self._use_poses:
-                    self.pipeline.add_pose(sample)
-                    self._record_pose(sample)
+                self._record_pose(sample)
             elif isinstance(sample, LidarScan):
-                self.pipeline.add_scan(sample)
                 self.record.scans += 1
                 self._take_lidar_pose(sample)
-            elif isinstance(sample, ImuSample):
-                self.pipeline.add_imu(sample)
+            else:
                 self.record.imu_samples += 1
         except InputError as error:
             self.record.bad_samples[f"{type(sample).__name__}: {error}"] += 1

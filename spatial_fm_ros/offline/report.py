@@ -126,6 +126,11 @@ def _summary(content: dict[str, Any]) -> list[tuple[str, str]]:
         ("input", f"{content['input']['kind']} {content['input']['name']}, {content['input']['span_s']:.1f} s"),
         ("model", ", ".join(word for word in (content["model"]["name"], content["model"]["weights"]) if word)),
         ("frames", f"{counts['frames']} read, {counts['keyframes']} keyframes kept; rejected: {rejected}"),
+        *(
+            [("other cameras", f"{counts['companion_images']} images read, {counts['companions']} seen in windows")]
+            if counts["companion_images"]
+            else []
+        ),
         ("windows", f"{counts['windows']}, of which {counts['failed_windows']} failed"),
         ("maps", f"{counts['maps']}; the largest holds {counts['keyframes_largest']} keyframes, "
                  f"{100 * content['coverage']:.0f} % of the time"),

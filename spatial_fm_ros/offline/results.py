@@ -211,6 +211,7 @@ def _report(
             "keyframes_posed": posed, "keyframes_largest": len(largest.stamps_ns) if largest is not None else 0,
             "poses": len(record.poses), "pose_jumps": pipeline.pose_jumps, "scans": record.scans,
             "imu_samples": record.imu_samples,
+            "companion_images": record.companion_images, "companions": stats.companions,
             "skipped": {**source.bad, **record.bad_samples},
         },
         "coverage": coverage(largest, record.frame_stamps),

@@ -60,6 +60,9 @@ def main(args: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--duration", type=float, default=0.0, help="seconds; 0 = the scenario's own")
     parser.add_argument("--width", type=int, default=640, help="image width in pixels")
+    parser.add_argument(
+        "--stereo", type=float, default=0.0, help="a second camera so many metres to the right; 0 = none"
+    )
     options = parser.parse_args(args)
     if options.what not in ("list", "speed") and options.output is None:
         parser.error(f"{options.what} needs an output.")
@@ -79,6 +82,8 @@ def _run(options: argparse.Namespace) -> None:
     changes = {"duration_s": options.duration} if options.duration > 0 else {}
     start_ns = 0 if options.what == "sequence" else 10_000_000_000
     scenario = get_scenario(options.scenario, seed=options.seed, start_ns=start_ns, **changes)
+    if options.stereo:
+        scenario = scenario.with_stereo(options.stereo)
     simulator = Simulator(scenario.with_size(options.width))
     if options.what == "preview":
         preview(simulator, options.output)

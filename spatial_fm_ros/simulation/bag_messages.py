@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ from rosbags.rosbag2 import Writer
 from rosbags.typesys import Stores, get_typestore
 from scipy.spatial.transform import Rotation
 
-from spatial_fm_ros.core.types import Array, Frame, ImuSample, LidarScan, PoseSample
+from spatial_fm_ros.core.types import Array, CompanionFrame, Frame, ImuSample, LidarScan, PoseSample
 from spatial_fm_ros.simulation.message_fields import camera_info_fields, cloud_fields, image_fields
 from spatial_fm_ros.simulation.simulator import Event
 
@@ -24,8 +26,15 @@ def _latched() -> Qos:
     )  # fmt: skip
 
 
+def camera_topics(number: int, compressed: str = "") -> tuple[str, str]:
+    """Image and CameraInfo topic of a camera of the rig, counted from 1."""
+    namespace = "" if number == 1 else f"/camera_{number}"
+    return f"{namespace}/image/compressed" if compressed else f"{namespace}/image", f"{namespace}/camera_info"
+
+
 class BagMessages:
-    """Writes events to an open Writer. `camera_info_fault` as in message_fields.camera_info_fields."""
+    """Writes events to an open Writer. `camera_info_fault` as in message_fields.camera_info_fields; it is of the first
+    camera alone."""
 
     def __init__(self, camera_info_fault: str = "", compressed: str = "") -> None:
         self._store = get_typestore(Stores.ROS2_HUMBLE)  # these messages are the same in Jazzy
@@ -36,13 +45,17 @@ class BagMessages:
     def _new(self, kind: str, **fields: Any) -> Any:
         return self._store.types[kind](**fields)
 
-    def open(self, writer: Writer) -> None:
-        """Makes the topics."""
+    def open(self, writer: Writer, companions: Sequence[str] = ()) -> None:
+        """Makes the topics; `companions` are the frames of the rig's cameras 2, 3, ..."""
         self._writer = writer
         image = "sensor_msgs/msg/CompressedImage" if self._compressed else "sensor_msgs/msg/Image"
+        cameras = {}
+        for number, frame_id in enumerate(("", *companions), 1):
+            image_topic, info_topic = camera_topics(number, self._compressed)
+            cameras[f"image{frame_id}"] = (image_topic, image)
+            cameras[f"camera_info{frame_id}"] = (info_topic, "sensor_msgs/msg/CameraInfo")
         topics = {
-            "image": ("/image/compressed" if self._compressed else "/image", image),
-            "camera_info": ("/camera_info", "sensor_msgs/msg/CameraInfo"),
+            **cameras,
             "points": ("/points", "sensor_msgs/msg/PointCloud2"),
             "odometry": ("/odometry", "nav_msgs/msg/Odometry"),
             "imu": ("/imu", "sensor_msgs/msg/Imu"),
@@ -96,7 +109,9 @@ class BagMessages:
         """One event as its message or messages, received at its arrival."""
         sample = event.sample
         if isinstance(sample, Frame):
-            self._write_image(event, sample)
+            self._write_image(event, sample, "", self._fault)
+        elif isinstance(sample, CompanionFrame):
+            self._write_image(replace(event, sample=sample.frame), sample.frame, sample.frame.frame_id, "")
         elif isinstance(sample, LidarScan):
             self._write_points(event, sample)
         elif isinstance(sample, PoseSample):
@@ -104,21 +119,22 @@ class BagMessages:
         else:
             self._write_imu(event, sample)
 
-    def _write_image(self, event: Event, frame: Frame) -> None:
+    def _write_image(self, event: Event, frame: Frame, camera: str, info_fault: str) -> None:
+        """`camera`: the frame of one of the rig's other cameras, empty for the first."""
         header = self._header(frame.stamp_ns, frame.frame_id)
         fields = image_fields(event, self._compressed)
         if self._compressed:
-            self._put("image", event.arrival_ns, self._new("sensor_msgs/msg/CompressedImage", header=header, **fields))
+            image = self._new("sensor_msgs/msg/CompressedImage", header=header, **fields)
         else:
             image = self._new("sensor_msgs/msg/Image", header=header, is_bigendian=0, **fields)
-            self._put("image", event.arrival_ns, image)
+        self._put(f"image{camera}", event.arrival_ns, image)
         if frame.camera is not None:
             roi = self._new(
                 "sensor_msgs/msg/RegionOfInterest", x_offset=0, y_offset=0, height=0, width=0, do_rectify=False
             )
-            info = camera_info_fields(frame.camera, self._fault)
+            info = camera_info_fields(frame.camera, info_fault)
             message = self._new("sensor_msgs/msg/CameraInfo", header=header, binning_x=0, binning_y=0, roi=roi, **info)
-            self._put("camera_info", event.arrival_ns, message)
+            self._put(f"camera_info{camera}", event.arrival_ns, message)
 
     def _write_points(self, event: Event, scan: LidarScan) -> None:
         fields = cloud_fields(event)

@@ -54,13 +54,18 @@ def write_sequence(simulator: Simulator, folder: Path, depth_every: int = 5, pro
     poses.tum, depth/%06d.png of every `depth_every`-th image, scenario.json. Stamps there count from
     0, image i at i / rate; sweeps are free of motion and taken at the image's stamp.
 
-    Raises OutputError when `folder` cannot be written or is not empty.
+    Raises OutputError when `folder` cannot be written or is not empty, InputError for a scenario that does not fit in.
     """
     s = simulator.scenario
     if s.camera_hz <= 0:
         raise InputError(f"A sequence needs images; scenario {s.name} has camera_hz = {s.camera_hz}.")
     if s.start_ns != 0:
         raise InputError("A sequence counts time from 0; make the scenario with start_ns=0.")
+    if s.companion_mounts:
+        raise InputError(
+            f"A sequence folder has one camera, and the rig of scenario {s.name} has {1 + len(s.companion_mounts)}; "
+            "record a bag."
+        )
     _make_empty(folder)
     camera, rig = s.camera(), simulator.rig
     assert rig.body_from_camera is not None and rig.body_from_lidar is not None
@@ -141,7 +146,8 @@ def write_bag(
     progress: Progress | None = None,
 ) -> FaultInjector:
     """The run as a rosbag2 (storage "mcap" or "sqlite3") with /image or /image/compressed, /camera_info,
-    /points, /odometry, /imu, /tf, /tf_static and /clock, received at their arrival; truth/ inside it.
+    /points, /odometry, /imu, /tf, /tf_static and /clock, received at their arrival; the rig's other cameras in
+    /camera_2/image, /camera_2/camera_info, /camera_3/...; truth/ inside it.
     Gives the injector with its counts. Raises OutputError when `folder` exists or cannot be written.
     """
     if storage not in ("mcap", "sqlite3"):
@@ -159,7 +165,7 @@ def write_bag(
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with Writer(folder, version=9, storage_plugin=plugin) as writer:
-            messages.open(writer)
+            messages.open(writer, tuple(simulator.rig.companions))
             messages.write_static(s.start_ns, static_transforms(injector.rig(simulator.rig)))
             clock_ns = s.start_ns
             for event in injector.apply(simulator.events(threads)):

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from spatial_fm_ros.bridge.decode import (
-    decode_camera_info,
-    decode_compressed_image,
-    decode_image,
     decode_imu,
     decode_odometry,
     decode_points,
@@ -18,17 +16,21 @@ from spatial_fm_ros.bridge.decode import (
     stamp_ns,
 )
 from spatial_fm_ros.core.errors import InputError
-from spatial_fm_ros.core.types import Camera, Frame, PoseSample, Rig, Sample
+from spatial_fm_ros.core.types import CompanionFrame, Frame, PoseSample, Rig, Sample
+from spatial_fm_ros.sources.bag_camera import BagCamera
+from spatial_fm_ros.sources.bag_companions import KeptFrames, Seen, could_come_along, placed
 from spatial_fm_ros.sources.bag_files import BagFile
 from spatial_fm_ros.sources.base import NS, Source, SourceOptions
 from spatial_fm_ros.sources.reorder import by_stamp
-from spatial_fm_ros.sources.topics import TF, choose_topics
+from spatial_fm_ros.sources.topics import TF, CameraTopics, choose_topics, colour_topics, info_beside
 from spatial_fm_ros.sources.transforms import TransformTree
 
 #: Recording order may differ from stamp order by this much (transport, exposure, processing).
 HORIZON_NS = NS
 #: Frames come this much after the poses and scans of their time, so that those around them are known.
 LOOKAHEAD_NS = NS // 4
+#: What the rig's other cameras saw comes before the frame of its time: the window that frame fills shall have it.
+COMPANION_LEAD_NS = NS // 100
 
 
 class BagSource(Source):
@@ -36,6 +38,8 @@ class BagSource(Source):
 
     Raises InputError when the bag cannot be opened, has no images or its topics are ambiguous.
     """
+
+    one_camera = False
 
     def __init__(self, path: Path, options: SourceOptions) -> None:
         super().__init__(path, options)
@@ -58,12 +62,13 @@ class BagSource(Source):
         odometry = self._first(self.topics.odometry) if self.topics.odometry else None
         if odometry is not None:
             self._body_frame = str(odometry.child_frame_id).strip().lstrip("/") or options.base_frame
-        self._info: Any = self._first(self.topics.camera_info) if self.topics.camera_info else None
-        image = self._first(self.topics.image)
-        self._camera_frame = frame_name(image.header, "camera") if image is not None else "camera"
+        self._camera = self._open_camera(self.topics.camera, "camera", options)
+        companions = [self._open_camera(each, each.image.strip("/"), None) for each in self.topics.companions]
         self.rig = self._extrinsics()
-        self._camera: tuple[Any, tuple[int, int], Camera | None] | None = None
-        count = self._bag.topics[self.topics.image].count
+        self._companions = self._place(companions)
+        if not options.companion_image_topics:
+            self._name_unused()
+        count = self._bag.topics[self._camera.topics.image].count
         if count:
             share = 1.0
             seconds = (self._bag.end_ns - self._bag.start_ns) / NS
@@ -71,6 +76,37 @@ class BagSource(Source):
                 share = max(0.0, min(options.stop_s, seconds) - options.start_s) / seconds
             self.length = max(1, round(count * share / options.every))
         self._admitted = 0
+
+    def _open_camera(self, topics: CameraTopics, frame: str, options: SourceOptions | None) -> BagCamera:
+        """A camera; `frame` where its images name none."""
+        info = self._first(topics.camera_info) if topics.camera_info else None
+        image = self._first(topics.image)
+        frame = frame_name(image.header, frame) if image is not None else frame
+        return BagCamera(topics, frame, info, self.bad, options)
+
+    def _place(self, companions: list[BagCamera]) -> dict[str, BagCamera]:
+        """The rig's other cameras that can be used, by image topic; the rig learns where they sit."""
+        poses, unusable, notes = placed(
+            self._tree, self._camera.frame, {camera.topics.image: camera.frame for camera in companions}
+        )
+        self.rig = replace(self.rig, companions=poses)
+        self.notes += notes
+        return {camera.topics.image: camera for camera in companions if camera.topics.image not in unusable}
+
+    def _name_unused(self) -> None:
+        """Notes on cameras that could help and are not asked for."""
+        here, topics = self._camera.topics.image, self._bag.topics
+        names = [name for name in colour_topics(topics, self._encoding) if name != here and info_beside(topics, name)]
+        seen = [self._seen(name) for name in (here, *names)] if names else [None]
+        if seen[0] is not None:
+            self.notes += could_come_along(self._tree, seen[0], [other for other in seen[1:] if other is not None])
+
+    def _seen(self, topic: str) -> Seen | None:
+        image = self._first(topic)
+        try:
+            return None if image is None else Seen(topic, stamp_ns(image.header), frame_name(image.header, ""))
+        except InputError:
+            return None  # its images are counted when they are read
 
     def _encoding(self, topic: str) -> str:
         message = self._first(topic)
@@ -109,12 +145,12 @@ class BagSource(Source):
         scan = self._first(self.topics.points) if self.topics.points else None
         imu = self._first(self.topics.imu) if self.topics.imu else None
         poses = bool(self.topics.odometry) or self.options.pose_source == "tf"
-        body = self._body_frame
-        if not poses and self._tree.find(body, self._camera_frame) is None:
-            body = self._camera_frame  # no robot body is known: the camera is the body
+        body, camera = self._body_frame, self._camera.frame
+        if not poses and self._tree.find(body, camera) is None:
+            body = camera  # no robot body is known: the camera is the body
         found = {}
         for name, frame, needed in (
-            ("camera", self._camera_frame, poses),
+            ("camera", camera, poses),
             ("lidar", frame_name(scan.header, "lidar") if scan is not None else "", scan is not None),
             ("imu", frame_name(imu.header, "imu") if imu is not None else "", False),
         ):
@@ -142,14 +178,16 @@ class BagSource(Source):
         """(stamp to sort by, how to decode): images are decoded only when their turn comes."""
         topics = self.topics
         tf = self._tf_topics("tf") if self.options.pose_source == "tf" else []
-        names = [topics.image, topics.camera_info, topics.points, topics.odometry, topics.imu, *tf]
+        cameras = {self._camera.topics.image: self._camera, **self._companions}
+        infos = [camera.topics.camera_info for camera in cameras.values()]
+        names = [*cameras, *infos, topics.points, topics.odometry, topics.imu, *tf]
         decoders: dict[str, Callable[[Any], Sample]] = {
             topics.points: decode_points,
             topics.odometry: decode_odometry,
             topics.imu: decode_imu,
         }
         start, stop = self._span()
-        images = 0
+        kept = KeptFrames(self.options.every)
         for topic, time_ns, message in self._bag.messages([n for n in names if n], start, stop):
             if isinstance(message, InputError):
                 self.bad[f"{topic}: {message}"] += 1
@@ -164,16 +202,16 @@ class BagSource(Source):
             except InputError as error:
                 self.bad[f"{topic}: {error}"] += 1
                 continue
-            if topic == topics.camera_info:
-                self._info = message
-            elif topic == topics.image:
-                if images % self.options.every == 0:
-                    info = self._info
-                    yield (
-                        stamp + LOOKAHEAD_NS,
-                        lambda m=message, s=stamp, i=info: self._frame(m, s, i),  # type: ignore[misc]
-                    )
-                images += 1
+            if topic in infos:
+                for camera in cameras.values():
+                    if topic == camera.topics.camera_info:
+                        camera.info = message
+            elif topic == topics.camera.image:
+                if kept.take(stamp):
+                    yield stamp + LOOKAHEAD_NS, self._frame(self._camera.decoder(message, stamp))
+            elif topic in cameras:
+                decode = cameras[topic].decoder(message, stamp)
+                yield stamp + LOOKAHEAD_NS - COMPANION_LEAD_NS, _companion(decode, kept, stamp)
             else:
                 yield stamp, lambda t=topic, m=message: self._decoded(t, decoders[t], m)  # type: ignore[misc]
 
@@ -183,6 +221,14 @@ class BagSource(Source):
         start = begin + round(options.start_s * NS) if options.start_s > 0 else None
         stop = begin + round(options.stop_s * NS) if options.stop_s < 1e9 else None
         return start, stop
+
+    def _frame(self, decode: Callable[[], Frame | None]) -> Callable[[], Frame | None]:
+        def make() -> Frame | None:
+            frame = decode()
+            self._admitted += frame is not None
+            return frame
+
+        return make
 
     def _decoded(self, topic: str, decode: Callable[[Any], Sample], message: Any) -> Sample | None:
         try:
@@ -200,40 +246,13 @@ class BagSource(Source):
             return None
         return PoseSample(stamp, pose, None, self.options.odom_frame, self._body_frame)
 
-    def _frame(self, message: Any, stamp: int, info: Any) -> Frame | None:
-        topic = self.topics.image
-        try:
-            image = decode_compressed_image(message) if self.topics.compressed else decode_image(message)
-            frame_id = frame_name(message.header, "camera")
-            height, width = image.shape[:2]
-            camera = self.options.camera_for(width, height, self._camera_of(info, (width, height)))
-        except InputError as error:
-            self.bad[f"{topic}: {error}"] += 1
-            return None
-        self._admitted += 1
-        return Frame(stamp, image, camera, frame_id)
-
-    def _camera_of(self, info: Any, size: tuple[int, int]) -> Camera | None:
-        """The camera a CameraInfo describes; None without one. One that does not fit is counted, not used."""
-        if info is None:
-            return None
-        if self._camera is not None and self._camera[0] is info and self._camera[1] == size:
-            return self._camera[2]
-        camera = None
-        try:
-            camera = decode_camera_info(info, size, rectified=self.topics.rectified)
-        except InputError as error:
-            self.bad[f"{self.topics.camera_info}: {error}"] += 1
-        if self._camera is not None and camera is not None and _same_camera(self._camera[2], camera):
-            camera = self._camera[2]  # keep one object, so that what is cached by camera stays cached
-        self._camera = (info, size, camera)
-        return camera
-
     def close(self) -> None:
         self._bag.close()
 
 
-def _same_camera(a: Camera | None, b: Camera) -> bool:
-    if a is None or (a.width, a.height) != (b.width, b.height) or not bool((a.K == b.K).all()):
-        return False
-    return (a.distortion_model, a.distortion) == (b.distortion_model, b.distortion)
+def _companion(decode: Callable[[], Frame | None], kept: KeptFrames, stamp: int) -> Callable[[], CompanionFrame | None]:
+    def make() -> CompanionFrame | None:
+        frame = decode() if kept.beside(stamp) else None
+        return None if frame is None else CompanionFrame(frame)
+
+    return make

@@ -18,6 +18,11 @@ from spatial_fm_ros.core.types import Camera, Rig, Sample
 
 NS = 1_000_000_000
 DEFAULT_RATE_HZ = 30.0
+#: Parameters of the ROS section that name topics of a recording.
+TOPIC_PARAMETERS = (
+    "image_topic", "camera_info_topic", "companion_image_topics", "companion_camera_info_topics", "points_topic",
+    "odometry_topic", "imu_topic",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,8 @@ class SourceOptions:
 
     image_topic: str = ""
     camera_info_topic: str = ""
+    companion_image_topics: str = ""  # of the rig's other cameras, separated by commas; none are looked for
+    companion_camera_info_topics: str = ""  # in the same order; empty = beside each image topic
     points_topic: str = ""
     odometry_topic: str = ""
     imu_topic: str = ""
@@ -56,7 +63,7 @@ class SourceOptions:
         default = RosConfig()
         topics = {
             name: getattr(ros, name) if getattr(ros, name) != getattr(default, name) else ""
-            for name in ("image_topic", "camera_info_topic", "points_topic", "odometry_topic", "imu_topic")
+            for name in TOPIC_PARAMETERS
         }
         merged: dict[str, object] = {
             **topics,
@@ -74,6 +81,12 @@ class SourceOptions:
         if self.intrinsics.strip().lower() == "none":
             return None
         return parse_intrinsics(self.intrinsics, width, height)
+
+
+def listed(names: str) -> tuple[str, ...]:
+    """The topics of a list separated by commas; 'none' is an empty one."""
+    found = tuple(name.strip() for name in names.split(",") if name.strip())
+    return () if found == ("none",) else found
 
 
 def parse_intrinsics(text: str, width: int, height: int) -> Camera:
@@ -105,6 +118,7 @@ class Source(ABC):
     """
 
     kind: str = "recording"
+    one_camera: bool = True  # nothing of this kind holds images of a rig's other cameras
 
     def __init__(self, path: Path, options: SourceOptions) -> None:
         self.path = path
@@ -113,6 +127,10 @@ class Source(ABC):
         self.notes: list[str] = []
         self.bad: Counter[str] = Counter()
         self.length: int | None = None
+        if self.one_camera and (unread := listed(options.companion_image_topics)):
+            self.notes.append(
+                f"A {self.kind} holds images of one camera; {', '.join(unread)} can only come from a bag."
+            )
 
     @abstractmethod
     def __iter__(self) -> Iterator[Sample]:

@@ -1,13 +1,13 @@
-"""Which topics of a bag are the camera, its calibration, LiDAR, odometry and IMU."""
+"""Which topics of a bag are the cameras, their calibration, LiDAR, odometry and IMU."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from spatial_fm_ros.core.errors import InputError
 from spatial_fm_ros.sources.bag_files import TopicInfo
-from spatial_fm_ros.sources.base import SourceOptions
+from spatial_fm_ros.sources.base import SourceOptions, listed
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
@@ -15,21 +15,37 @@ POINTS, ODOMETRY, IMU = "sensor_msgs/msg/PointCloud2", "nav_msgs/msg/Odometry", 
 TF = "tf2_msgs/msg/TFMessage"
 
 
+#: Inputs whose option takes several topics.
+LISTS = ("companion_image", "companion_camera_info")
+
+
 @dataclass(frozen=True)
-class Topics:
-    """The chosen topics; empty = none. `compressed`: the image topic is a CompressedImage."""
+class CameraTopics:
+    """One camera's topics; no CameraInfo = empty. `compressed`: the image topic is a CompressedImage."""
 
     image: str
     compressed: bool
     camera_info: str = ""
-    points: str = ""
-    odometry: str = ""
-    imu: str = ""
 
     @property
     def rectified(self) -> bool:
         """By the naming convention of image_proc the images are already rectified."""
         return any("rect" in part for part in base_image_topic(self.image).rsplit("/", 1)[-1:])
+
+
+@dataclass(frozen=True)
+class Topics:
+    """The chosen topics; empty = none. companions: the rig's other cameras."""
+
+    camera: CameraTopics
+    companions: tuple[CameraTopics, ...] = ()
+    points: str = ""
+    odometry: str = ""
+    imu: str = ""
+
+    @property
+    def cameras(self) -> tuple[CameraTopics, ...]:
+        return (self.camera, *self.companions)
 
 
 def base_image_topic(topic: str) -> str:
@@ -48,14 +64,17 @@ def choose_topics(
     Raises InputError when a named topic is absent or of another type, when there is no image topic,
     or when several topics qualify; the sentence names the candidates and the option.
     """
+    companions = _companions(topics, options, path)
+    others = [camera.image for camera in companions]
     image = _named(topics, options.image_topic, (IMAGE, COMPRESSED), "image", path)
     if not image:
-        image = _single(_colour_topics(topics, encoding_of), "image", path)
+        image = _single([n for n in colour_topics(topics, encoding_of) if n not in others], "image", path)
+    if image in others:
+        raise InputError(f"The topic '{image}' is given for {option('image')} and for {option('companion_image')} too.")
     if not image:
         raise InputError(
             f"The bag {path} holds no camera images ({IMAGE} or CompressedImage); its topics are {_listing(topics)}."
         )
-    found = Topics(image, topics[image].type == COMPRESSED)
     chosen = {}
     for field, kind in (("points", POINTS), ("odometry", ODOMETRY), ("imu", IMU)):
         name = _named(topics, getattr(options, f"{field}_topic"), (kind,), field, path)
@@ -64,23 +83,60 @@ def choose_topics(
         chosen[field] = name
     if options.pose_source != "odometry":
         chosen["odometry"] = ""
-    return Topics(found.image, found.compressed, _camera_info(topics, options, image, path), **chosen)
+    info = _camera_info(topics, options, image, [camera.camera_info for camera in companions], path)
+    return Topics(CameraTopics(image, topics[image].type == COMPRESSED, info), companions, **chosen)
 
 
-def _camera_info(topics: Mapping[str, TopicInfo], options: SourceOptions, image: str, path: object) -> str:
+def _camera_info(
+    topics: Mapping[str, TopicInfo], options: SourceOptions, image: str, of_others: list[str], path: object
+) -> str:
     name = _named(topics, options.camera_info_topic, (CAMERA_INFO,), "camera_info", path)
     if name or options.camera_info_topic == "none":
         return name
-    namespace = base_image_topic(image).rsplit("/", 1)[0]
-    beside = f"{namespace}/camera_info"
-    if beside in topics and topics[beside].type == CAMERA_INFO:
+    if beside := info_beside(topics, image):
         return beside
-    infos = _of_type(topics, (CAMERA_INFO,))
+    namespace = _namespace(image)
+    infos = [info for info in _of_type(topics, (CAMERA_INFO,)) if info not in of_others]
     inside = [info for info in infos if namespace and info.startswith(f"{namespace}/")]
     return _single(inside or infos, "camera_info", path)
 
 
-def _colour_topics(topics: Mapping[str, TopicInfo], encoding_of: Callable[[str], str]) -> list[str]:
+def _namespace(image: str) -> str:
+    return base_image_topic(image).rsplit("/", 1)[0]
+
+
+def info_beside(topics: Mapping[str, TopicInfo], image: str) -> str:
+    """The CameraInfo topic in the namespace of an image topic, empty where there is none."""
+    beside = f"{_namespace(image)}/camera_info"
+    return beside if beside in topics and topics[beside].type == CAMERA_INFO else ""
+
+
+def _companions(topics: Mapping[str, TopicInfo], options: SourceOptions, path: object) -> tuple[CameraTopics, ...]:
+    """The rig's other cameras as the options name them. Raises InputError, also for one without CameraInfo."""
+    images, infos = listed(options.companion_image_topics), listed(options.companion_camera_info_topics)
+    if infos and len(infos) != len(images) and options.companion_image_topics != "none":
+        raise InputError(
+            f"{option('companion_image')} names {len(images)} topics and {option('companion_camera_info')} names "
+            f"{len(infos)}; give as many, in the same order, or no camera info for that beside each image topic."
+        )
+    cameras: list[CameraTopics] = []
+    for i, name in enumerate(images):
+        image = _named(topics, name, (IMAGE, COMPRESSED), "companion_image", path)
+        if image in [camera.image for camera in cameras]:
+            raise InputError(f"The topic '{image}' is given twice for {option('companion_image')}.")
+        info = _named(topics, infos[i], (CAMERA_INFO,), "companion_camera_info", path) if infos else ""
+        info = info or info_beside(topics, image)
+        if not info:
+            fitting = ", ".join(_of_type(topics, (CAMERA_INFO,))) or "none"
+            raise InputError(
+                f"The bag {path} has no '{_namespace(image)}/camera_info', and '{image}' needs a calibration: name it "
+                f"with {option('companion_camera_info')}; topics of that type are {fitting}."
+            )
+        cameras.append(CameraTopics(image, topics[image].type == COMPRESSED, info))
+    return tuple(cameras)
+
+
+def colour_topics(topics: Mapping[str, TopicInfo], encoding_of: Callable[[str], str]) -> list[str]:
     """Image topics without depth images, and without the compressed twin of a raw topic."""
     names = [
         name
@@ -124,9 +180,10 @@ def _named(topics: Mapping[str, TopicInfo], name: str, kinds: tuple[str, ...], f
     return full
 
 
-def _single(names: list[str], field: str, path: object) -> str:
+def _single(names: Sequence[str], field: str, path: object) -> str:
     if len(names) > 1:
-        none = "" if field == "image" else " ('none' for none)"
+        more = f"; others of the same rig may come along with {option('companion_image')}"
+        none = more if field == "image" else " ('none' for none)"
         raise InputError(
             f"The bag {path} has several topics that could be the {field} input: {', '.join(names)}; "
             f"choose one with {option(field)}{none}."
@@ -136,7 +193,8 @@ def _single(names: list[str], field: str, path: object) -> str:
 
 def option(field: str) -> str:
     """The command-line option and parameter of an input."""
-    return f"--{field.replace('_', '-')}-topic (ros.{field}_topic)"
+    name = f"{field}_topics" if field in LISTS else f"{field}_topic"
+    return f"--{name.replace('_', '-')} (ros.{name})"
 
 
 def _listing(topics: Mapping[str, TopicInfo]) -> str:

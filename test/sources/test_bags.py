@@ -105,10 +105,10 @@ def test_poses_from_tf(tmp_path):
 def test_compressed_images_and_raw_twin(tmp_path):
     messages = [("/cam/image/compressed", START + i, bw.compressed(START + i, bw.picture(i))) for i in range(3)]
     samples, source = samples_of(bw.write_bag(tmp_path / "only", messages))
-    assert source.topics.compressed and (samples[2].image == bw.picture(2)).all()
+    assert source.topics.camera.compressed and (samples[2].image == bw.picture(2)).all()
     both = messages + [("/cam/image", START + i, bw.image(START + i, bw.picture(i))) for i in range(3)]
     _, source = samples_of(bw.write_bag(tmp_path / "both", both))
-    assert source.topics.image == "/cam/image"
+    assert source.topics.camera.image == "/cam/image"
 
 
 def test_depth_topics_are_not_candidates(tmp_path):
@@ -116,7 +116,7 @@ def test_depth_topics_are_not_candidates(tmp_path):
     colour = bw.image(START, bw.picture(1))
     bag = bw.write_bag(tmp_path / "bag", [("/cam/depth", START, depth), ("/cam/color", START, colour)])
     _, source = samples_of(bag)
-    assert source.topics.image == "/cam/color"
+    assert source.topics.camera.image == "/cam/color"
 
 
 def test_several_cameras_are_named_in_the_error(tmp_path):
@@ -125,7 +125,7 @@ def test_several_cameras_are_named_in_the_error(tmp_path):
     with pytest.raises(InputError, match=r"/left/image, /right/image; choose one with --image-topic"):
         open_source(bag)
     _, source = samples_of(bag, image_topic="right/image")  # a missing leading slash is forgiven
-    assert source.topics.image == "/right/image"
+    assert source.topics.camera.image == "/right/image"
 
 
 def test_camera_info_of_the_images_namespace_is_taken(tmp_path):

@@ -1,0 +1,70 @@
+"""One camera of a bag: its images, with the calibration that was sent before them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from spatial_fm_ros.bridge.decode import decode_camera_info, decode_compressed_image, decode_image, frame_name
+from spatial_fm_ros.core.errors import InputError
+from spatial_fm_ros.core.types import Camera, Frame
+from spatial_fm_ros.sources.base import SourceOptions
+from spatial_fm_ros.sources.topics import CameraTopics
+
+
+class BagCamera:
+    """Decodes a camera's messages.
+
+    frame: the frame its images come in where their header names none. info: the newest CameraInfo, None before the
+    first. What cannot be decoded is counted in `bad`. options: whose intrinsics stand above CameraInfo, if any.
+    """
+
+    def __init__(
+        self, topics: CameraTopics, frame: str, info: Any, bad: Counter[str], options: SourceOptions | None = None
+    ) -> None:
+        self.topics = topics
+        self.frame = frame
+        self.info = info
+        self._bad = bad
+        self._options = options
+        self._known: tuple[Any, tuple[int, int], Camera | None] | None = None
+
+    def decoder(self, message: Any, stamp_ns: int) -> Callable[[], Frame | None]:
+        """Decodes an image when called, with the calibration as it is known now; None for one that is damaged."""
+        info = self.info
+        return lambda: self._decode(message, stamp_ns, info)
+
+    def _decode(self, message: Any, stamp_ns: int, info: Any) -> Frame | None:
+        try:
+            image = decode_compressed_image(message) if self.topics.compressed else decode_image(message)
+            height, width = image.shape[:2]
+            camera = self._camera(info, (width, height))
+            if self._options is not None:
+                camera = self._options.camera_for(width, height, camera)
+            return Frame(stamp_ns, image, camera, frame_name(message.header, self.frame))
+        except InputError as error:
+            self._bad[f"{self.topics.image}: {error}"] += 1
+            return None
+
+    def _camera(self, info: Any, size: tuple[int, int]) -> Camera | None:
+        """The camera a CameraInfo describes; None without one. One that does not fit is counted, not used."""
+        if info is None:
+            return None
+        if self._known is not None and self._known[0] is info and self._known[1] == size:
+            return self._known[2]
+        camera = None
+        try:
+            camera = decode_camera_info(info, size, rectified=self.topics.rectified)
+        except InputError as error:
+            self._bad[f"{self.topics.camera_info}: {error}"] += 1
+        if self._known is not None and camera is not None and _same_camera(self._known[2], camera):
+            camera = self._known[2]  # keep one object, so that what is cached by camera stays cached
+        self._known = (info, size, camera)
+        return camera
+
+
+def _same_camera(a: Camera | None, b: Camera) -> bool:
+    if a is None or (a.width, a.height) != (b.width, b.height) or not bool((a.K == b.K).all()):
+        return False
+    return (a.distortion_model, a.distortion) == (b.distortion_model, b.distortion)
