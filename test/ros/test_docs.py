@@ -57,6 +57,18 @@ def test_subscriptions(node):
     assert expected_inputs(node, compressed)[0].type_name == "sensor_msgs/msg/CompressedImage"
 
 
+def test_companions(node):
+    config = RosConfig(companion_image_topics="right/image/compressed, up/image")
+    inputs = {each.role: each for each in expected_inputs(node, config)}
+    for role, parameter, _, kind, depth in table("The rig's other cameras"):
+        assert getattr(RosConfig(), parameter.removeprefix("ros.")) == ""
+        for number in "12":
+            found = inputs[role.split(",")[0].replace("1", number)]
+            assert found.qos.depth == int(depth) and found.type_name.split("/")[-1] in kind
+    assert inputs["companion_1"].type_name.endswith("CompressedImage")
+    assert inputs["companion_2_info"].topic == "/up/camera_info"
+
+
 def test_services(node):
     actual = dict(node.get_service_names_and_types_by_node("reconstruct", "/"))
     own = {

@@ -58,7 +58,8 @@ class Ears:
             (image_type, image_topic, sensors), (CameraInfo, "camera_info", sensors), (PointCloud2, "points", sensors),
             (Odometry, "odometry", sensors), (Imu, "imu", sensors), (Clock, "/clock", sensors),
             (TFMessage, "/tf", sensors), (TFMessage, "/tf_static", LATCHED),
-            (Bool, "simulated_robot/finished", LATCHED),
+            (Bool, "simulated_robot/finished", LATCHED), (Image, "camera_2/image", sensors),
+            (CameraInfo, "camera_2/camera_info", sensors),
         ]  # fmt: skip
         for kind, topic, qos in topics:
             self.node.create_subscription(kind, topic, self.heard[topic].append, qos)
@@ -95,13 +96,14 @@ def stamp_ns(stamp: Any) -> int:
     return int(stamp.sec) * 10**9 + int(stamp.nanosec)
 
 
-ALL = "wait_for:=[image,points,odometry,imu,camera_info,/clock,/tf]"
+ALL = "wait_for:=[image,points,odometry,imu,camera_info,/clock,/tf,camera_2/image,camera_2/camera_info]"
 
 
 def test_everything_is_published_as_simulated(ears: Ears, tmp_path: Path) -> None:
-    robot = subprocess.run(command(ALL, f"truth_dir:={tmp_path}"), capture_output=True, text=True, timeout=90)
+    asked = command(ALL, f"truth_dir:={tmp_path}", "stereo_baseline_m:=0.2")
+    robot = subprocess.run(asked, capture_output=True, text=True, timeout=90)
     assert robot.returncode == 0, robot.stderr
-    assert "Finished: 6 image, 10 points, 51 odometry, 101 imu; faults: none" in robot.stderr + robot.stdout
+    assert "Finished: 6 image, 10 points, 51 odometry, 101 imu, 6 camera_2; faults: none" in robot.stderr + robot.stdout
     heard = ears.heard
     ears.wait_for("imu", 101)
     counts = {t: len(heard[t]) for t in ("image", "camera_info", "points", "odometry", "imu", "/tf")}
@@ -115,6 +117,10 @@ def test_everything_is_published_as_simulated(ears: Ears, tmp_path: Path) -> Non
     assert image.header.stamp == info.header.stamp
     assert np.array_equal(np.frombuffer(image.data, np.uint8).reshape(120, 160, 3), run.frame(3).image)
     assert np.array_equal(np.reshape(info.k, (3, 3)), truth.scenario.camera().K)
+    second, frame = heard["camera_2/image"][3], run.companion(3, 0).frame
+    assert second.header == heard["camera_2/camera_info"][3].header and second.header.stamp == image.header.stamp
+    assert second.header.frame_id == frame.frame_id == "camera_2_optical_frame"
+    assert np.array_equal(np.frombuffer(second.data, np.uint8).reshape(120, 160, 3), frame.image)
     scan, expected = decode_points(heard["points"][4]), run.scan(4)
     assert scan.stamp_ns == expected.stamp_ns and np.array_equal(scan.points, expected.points)
     assert scan.ring is not None and np.array_equal(scan.ring, expected.ring)
@@ -125,6 +131,9 @@ def test_everything_is_published_as_simulated(ears: Ears, tmp_path: Path) -> Non
     assert (edge.header.frame_id, edge.child_frame_id) == ("odom", "base_link")
     static = {(t.header.frame_id, t.child_frame_id) for t in heard["/tf_static"][-1].transforms}
     assert {("base_link", "camera_link"), ("camera_link", "camera_optical_frame"), ("base_link", "lidar")} <= static
+    edge = next(t for t in heard["/tf_static"][-1].transforms if t.child_frame_id == "camera_2_optical_frame")
+    assert edge.header.frame_id == "camera_optical_frame"
+    assert np.allclose([getattr(edge.transform.translation, axis) for axis in "xyz"], [0.2, 0, 0])
     clock = [stamp_ns(m.clock) for m in heard["/clock"]]
     assert clock == sorted(clock) and clock[0] == truth.scenario.start_ns
     assert clock[-1] >= truth.scenario.start_ns + 10**9
@@ -140,7 +149,7 @@ def test_faults_compression_and_rate_are_obeyed(tmp_path: Path) -> None:
         assert "6 image:duplicate" in robot.stderr + robot.stdout
         ears.wait_for("image/compressed", 12)
         assert ears.heard["image/compressed"][0].format == "rgb8; jpeg compressed bgr8"
-        assert not ears.heard["points"]
+        assert not ears.heard["points"] and not ears.heard["camera_2/camera_info"]
     finally:
         ears.close()
 
@@ -175,6 +184,7 @@ def test_bag_instead_of_topics(tmp_path: Path) -> None:
         ("duration_s:=long", "Parameter 'duration_s' needs a float"),
         ("reliability:=maybe", "must be reliable or best_effort"),
         ("fault.drop:=3.0", "share of 'drop'"),
+        ("stereo_baseline_m:=-0.1", "'stereo_baseline_m' must be a length or 0"),
     ],
 )
 def test_wrong_requests_are_one_sentence(parameter: str, part: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,43 @@
+"""Which topics belong together."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spatial_fm_ros.bridge.topic_names import camera_info_beside, companion_topics
+from spatial_fm_ros.core.config import RosConfig
+from spatial_fm_ros.core.errors import ConfigError
+
+NAMES = st.lists(st.from_regex(r"/?[a-z]+(/[a-z0-9_]+){0,3}", fullmatch=True), max_size=4)
+
+
+@pytest.mark.parametrize(
+    ("image", "info"),
+    [
+        ("/cam/image_raw", "/cam/camera_info"),
+        ("/cam/image_raw/compressed", "/cam/camera_info"),
+        ("image", "camera_info"),
+        ("/image", "/camera_info"),
+        ("left/image/compressed", "left/camera_info"),
+    ],
+)
+def test_camera_info_lies_beside_the_image(image, info):
+    assert camera_info_beside(image) == info
+
+
+@given(NAMES, st.booleans(), st.sampled_from([",", ", ", " , "]))
+def test_lists_keep_their_order_and_infos_may_be_left_out(images, named, comma):
+    infos = [f"{image}/info" for image in images] if named else []
+    config = RosConfig(companion_image_topics=comma.join(images), companion_camera_info_topics=comma.join(infos))
+    expected = infos or [camera_info_beside(image) for image in images]
+    assert companion_topics(config) == list(zip(images, expected, strict=True))
+
+
+@given(NAMES, NAMES.filter(len))
+def test_lists_of_different_length_are_refused(images, infos):
+    config = RosConfig(companion_image_topics=",".join(images), companion_camera_info_topics=",".join(infos))
+    if len(images) == len(infos):
+        assert len(companion_topics(config)) == len(images)
+        return
+    with pytest.raises(ConfigError, match=f"names {len(infos)} topics.* {len(images)}; give one for each camera"):
+        companion_topics(config)
