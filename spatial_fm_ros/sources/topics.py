@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from spatial_fm_ros.bridge.topic_names import camera_info_beside
 from spatial_fm_ros.core.errors import InputError
 from spatial_fm_ros.sources.bag_files import TopicInfo
 from spatial_fm_ros.sources.base import SourceOptions, listed
@@ -68,7 +69,9 @@ def choose_topics(
     others = [camera.image for camera in companions]
     image = _named(topics, options.image_topic, (IMAGE, COMPRESSED), "image", path)
     if not image:
-        image = _single([n for n in colour_topics(topics, encoding_of) if n not in others], "image", path)
+        names = [name for name in colour_topics(topics, encoding_of) if name not in others]
+        more = f"; others of the same rig may come along with {option('companion_image')}"
+        image = _single(names, "image", path, "" if options.companion_image_topics == "none" else more)
     if image in others:
         raise InputError(f"The topic '{image}' is given for {option('image')} and for {option('companion_image')} too.")
     if not image:
@@ -95,19 +98,15 @@ def _camera_info(
         return name
     if beside := info_beside(topics, image):
         return beside
-    namespace = _namespace(image)
+    namespace = base_image_topic(image).rsplit("/", 1)[0]
     infos = [info for info in _of_type(topics, (CAMERA_INFO,)) if info not in of_others]
     inside = [info for info in infos if namespace and info.startswith(f"{namespace}/")]
     return _single(inside or infos, "camera_info", path)
 
 
-def _namespace(image: str) -> str:
-    return base_image_topic(image).rsplit("/", 1)[0]
-
-
 def info_beside(topics: Mapping[str, TopicInfo], image: str) -> str:
     """The CameraInfo topic in the namespace of an image topic, empty where there is none."""
-    beside = f"{_namespace(image)}/camera_info"
+    beside = camera_info_beside(image)
     return beside if beside in topics and topics[beside].type == CAMERA_INFO else ""
 
 
@@ -129,7 +128,7 @@ def _companions(topics: Mapping[str, TopicInfo], options: SourceOptions, path: o
         if not info:
             fitting = ", ".join(_of_type(topics, (CAMERA_INFO,))) or "none"
             raise InputError(
-                f"The bag {path} has no '{_namespace(image)}/camera_info', and '{image}' needs a calibration: name it "
+                f"The bag {path} has no '{camera_info_beside(image)}', and '{image}' needs a calibration: name it "
                 f"with {option('companion_camera_info')}; topics of that type are {fitting}."
             )
         cameras.append(CameraTopics(image, topics[image].type == COMPRESSED, info))
@@ -180,13 +179,12 @@ def _named(topics: Mapping[str, TopicInfo], name: str, kinds: tuple[str, ...], f
     return full
 
 
-def _single(names: Sequence[str], field: str, path: object) -> str:
+def _single(names: Sequence[str], field: str, path: object, more: str = "") -> str:
     if len(names) > 1:
-        more = f"; others of the same rig may come along with {option('companion_image')}"
-        none = more if field == "image" else " ('none' for none)"
+        none = "" if field == "image" else " ('none' for none)"
         raise InputError(
             f"The bag {path} has several topics that could be the {field} input: {', '.join(names)}; "
-            f"choose one with {option(field)}{none}."
+            f"choose one with {option(field)}{none}{more}."
         )
     return names[0] if names else ""
 

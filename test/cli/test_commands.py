@@ -78,6 +78,10 @@ def test_simulate(tmp_path, spatial_fm):
     assert "room_drive" in spatial_fm("simulate", "list").stdout
     done = spatial_fm("simulate", "tunnel_straight", "-o", tmp_path / "s", "--duration", 0.5, "--form", "sequence")
     assert done.returncode == 0 and (tmp_path / "s" / "truth" / "poses.tum").is_file(), done.stderr
+    done = spatial_fm(
+        "simulate", "room_still", "-o", tmp_path / "two", "--duration", 0.5, "--stereo", 0.1, "--form", "sequence"
+    )
+    assert done.returncode == 2 and "has one camera" in done.stderr
     done = spatial_fm("simulate", "nowhere", "-o", tmp_path / "t")
     assert done.returncode == 2 and "Unknown scenario 'nowhere'" in done.stderr
 
@@ -90,8 +94,11 @@ def test_ros_arguments_of_map_bag():
         "map", "bag", "--output", "out", "--debug", "--set", "map.voxel_size=0.05", "--every", "2", "--overwrite",
         "--config", "p.yaml",
     ]  # fmt: skip
-    as_parameters = ["--ros-args", "-p", "input:='my bag'", "-p", "output:=/o", "-p", "image_topic:=/cam"]
-    assert translate(as_parameters) == ["map", "my bag", "--output", "/o", "--image-topic", "/cam"]
+    as_parameters = ["--ros-args", "-p", "input:='my bag'", "-p", "output:=/o", "-p", "image_topic:=/cam",
+                     "-p", "companion_image_topics:=/two,/three"]  # fmt: skip
+    assert translate(as_parameters) == [
+        "map", "my bag", "--output", "/o", "--image-topic", "/cam", "--companion-image-topics", "/two,/three",
+    ]  # fmt: skip
     with pytest.raises(ConfigError, match="-p takes name:=value"):
         translate(["--ros-args", "-p", "nonsense"])
 

@@ -200,6 +200,10 @@ def test_damaged_images_are_named_and_the_rest_is_mapped(recorded, tmp_path, spa
         (["map", "{bag}", "-o", "{out}", "--model", "nothing"], "Unknown model 'nothing'; expected one of"),
         (["map", "{bag}", "-o", "{out}", "--config", "{none}"], "cannot be read"),
         (["map", "{bag}", "-o", "{out}", "--image-topic", "/odometry"], "is a nav_msgs/msg/Odometry, expected"),
+        (
+            ["map", "{bag}", "-o", "{out}", "--companion-image-topics", "/two"],
+            "no topic '/two' for --companion-image-top",
+        ),
         (["map", "{bag}", "-o", "{out}", "--intrinsics", "1,2"], "fx,fy,cx,cy"),
         (["map", "{bag}", "-o", "{out}", "--every", "0"], "n >= 1"),
     ],

@@ -80,6 +80,36 @@ def test_bag_with_faults_and_compressed_images(tmp_path: Path) -> None:
     assert np.abs(image[:, :, ::-1].astype(float) - simulator().frame(0).image).mean() < 8
 
 
+def test_a_stereo_rig_is_in_the_bag(tmp_path: Path) -> None:
+    run = Simulator(simulator(lidar_hz=0.0).scenario.with_stereo(0.12))
+    # Faults are of the first camera: the other one stays what it is.
+    write_bag(run, tmp_path / "run", plan=FaultPlan(camera_info="zero"))
+    with AnyReader([tmp_path / "run"]) as reader:
+        images: list[np.ndarray] = []
+        for connection, time, raw in reader.messages():
+            message = reader.deserialize(raw, connection.msgtype)
+            if connection.topic == "/camera_2/image":
+                assert message.header.frame_id == "camera_2_optical_frame"
+                assert time == run.frame_stamps_ns[len(images)]
+                images.append(message.data.reshape(120, 160, 3))
+            if connection.topic == "/camera_2/camera_info":
+                assert np.array_equal(message.k.reshape(3, 3), run.scenario.camera().K)
+            if connection.topic == "/camera_info":
+                assert not message.k.any()
+            if connection.topic == "/tf_static":
+                edges = {(t.header.frame_id, t.child_frame_id): t.transform for t in message.transforms}
+        counts = {c.topic: c.msgcount for c in reader.connections}
+    assert counts["/camera_2/image"] == counts["/camera_2/camera_info"] == counts["/image"] == 6
+    assert all(np.array_equal(image, run.companion(i, 0).frame.image) for i, image in enumerate(images))
+    assert edges["camera_optical_frame", "camera_2_optical_frame"].translation.x == pytest.approx(0.12)
+    truth = load_truth(tmp_path / "run")  # knows the second camera too
+    both = [truth.world_from_camera(run.frame_stamps_ns[2], frame) for frame in ("", "camera_2_optical_frame")]
+    assert np.linalg.norm(both[1][:3, 3] - both[0][:3, 3]) == pytest.approx(0.12)
+    sequence = Simulator(simulator(start_ns=0).scenario.with_stereo(0.12))
+    with pytest.raises(InputError, match="has one camera, and the rig of scenario room_drive has 2; record a bag"):
+        write_sequence(sequence, tmp_path / "sequence")
+
+
 def test_sequence_round_trip(tmp_path: Path) -> None:
     run = simulator(start_ns=0)
     write_sequence(run, tmp_path / "seq", depth_every=2)
