@@ -125,7 +125,7 @@ def key(sample: Sample) -> tuple:
     return (type(sample).__name__, sample.stamp_ns, getattr(sample, values[type(sample)]).tobytes())
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     every=st.integers(1, 5),
     start=st.sampled_from([0.0, 0.15, 0.4]),
