@@ -135,10 +135,8 @@ class TopicCheck:
             "odometry": self._read_odometry,
             "imu": lambda _heard, msg: self._motion.add_imu(decode_imu(msg)),
         }
-        if heard.wanted.is_image:
-            take = self._read_image
-        else:
-            take = read.get(heard.wanted.role, self._read_camera_info)
+        other = self._read_image if heard.wanted.is_image else self._read_camera_info  # of any camera
+        take = read.get(heard.wanted.role, other)
 
         def callback(msg: Any) -> None:
             heard.arrivals_ns.append(self._node.get_clock().now().nanoseconds)

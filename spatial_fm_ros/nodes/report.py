@@ -52,6 +52,7 @@ class HealthReport:
             ("keyframes", str(stats.keyframes)),
             ("keyframes thinned", str(pipeline.thinned)),
             ("frames rejected: paused, or before camera_info", str(session.intake.skipped)),
+            *([("companion images in windows", str(stats.companions))] if pipeline.sensors.companions.cameras else []),
             *[(f"frames rejected: {reason}", str(count)) for reason, count in sorted(stats.rejected.items())],
             *device_memory(),
         ]

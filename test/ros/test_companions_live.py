@@ -156,6 +156,8 @@ def test_a_stereo_camera_that_stands_still_gives_metres(run, stereo, kit):
     kit.wait_for(lambda: run.ears.finding("poses").message == "No poses are configured.", what="the all-clear")
     places = {value.key: value.value for value in run.ears.finding("poses").values}
     assert places["companion_1, seen from the camera"] == "0.120 m to the right"
+    counted = {value.key: value.value for value in run.ears.finding("model").values}
+    assert int(counted["companion images in windows"]) >= 4
 
 
 def test_cameras_that_are_not_triggered_together_are_named(run):

@@ -99,6 +99,7 @@ def test_launch_file_takes_topics_model_and_files(ros, process, truth_folder, tm
         [
             *(sys.executable, "-c", RUN_LAUNCH, LAUNCH, "model:=oracle", f"config:=realsense_d4xx,{extra}"),
             *("image_topic:=/cam/color/image_raw", "odometry_topic:=odom", "namespace:=robot7"),
+            *("companion_image_topics:=/cam/infra1,/cam/infra2", "companion_camera_info_topics:=/cam/info1,/cam/info2"),
         ]
     )
     ears = kit.Ears(ros, target="robot7/reconstruct", outputs=(), with_map=False)
@@ -106,6 +107,8 @@ def test_launch_file_takes_topics_model_and_files(ros, process, truth_folder, tm
         "ros.image_topic": "/cam/color/image_raw",
         "ros.camera_info_topic": "/cam/color/camera_info",
         "ros.odometry_topic": "odom",
+        "ros.companion_image_topics": "/cam/infra1,/cam/infra2",
+        "ros.companion_camera_info_topics": "/cam/info1,/cam/info2",
         "ros.imu_topic": "/camera/camera/imu",
         "model.name": "oracle",
         "window.size": 5,
