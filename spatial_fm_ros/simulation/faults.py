@@ -24,12 +24,14 @@ from spatial_fm_ros.core.types import (
     LidarScan,
     PoseSample,
     Rig,
-    Sample,
 )
 from spatial_fm_ros.simulation.simulator import Event
 from spatial_fm_ros.simulation.trajectory import rotation
 
 STREAMS = {"image": Frame, "points": LidarScan, "odometry": PoseSample, "imu": ImuSample}
+
+#: What faults hit: the rig's other cameras are left alone.
+Struck = Frame | LidarScan | PoseSample | ImuSample
 
 #: Ways to damage a sample. Those of the second line exist only in messages: the sample stays whole
 #: and `Event.fault` tells the one who builds the message.
@@ -110,10 +112,12 @@ class FaultInjector:
 
     def _suffer(self, event: Event) -> list[Event]:
         plan = self.plan
-        if isinstance(event.sample, CompanionFrame):
+        sample = event.sample
+        if isinstance(sample, CompanionFrame):
             return [event]  # no draws: what hits the other streams stays what it was
-        stream = next(name for name, kind in STREAMS.items() if isinstance(event.sample, kind))
-        event = dataclasses.replace(event, sample=self._shift(stream, event.sample))
+        stream = next(name for name, kind in STREAMS.items() if isinstance(sample, kind))
+        sample = self._shift(stream, sample)
+        event = dataclasses.replace(event, sample=sample)
         if isinstance(event.sample, Frame) and event.sample.camera is not None:
             camera = self.camera(event.sample.camera)
             event = dataclasses.replace(event, sample=dataclasses.replace(event.sample, camera=camera))
@@ -134,7 +138,7 @@ class FaultInjector:
             ways = [w for w in DAMAGE[stream] if plan.corrupt_as in ("", w)]
             if ways:
                 way = ways[int(draws[5] * len(ways))]
-                event = dataclasses.replace(event, sample=_damage(event.sample, way), fault=way)
+                event = dataclasses.replace(event, sample=_damage(sample, way), fault=way)
                 self.counts[f"{stream}:{way}"] += 1
         if draws[2] < plan.late:
             self.counts[f"{stream}:late"] += 1
@@ -147,7 +151,7 @@ class FaultInjector:
             return [event, event]
         return [event]
 
-    def _shift(self, stream: str, sample: Sample) -> Sample:
+    def _shift(self, stream: str, sample: Struck) -> Struck:
         offset = int(getattr(self.plan, f"{stream}_offset_s") * 1e9)
         return dataclasses.replace(sample, stamp_ns=sample.stamp_ns + offset) if offset else sample
 
@@ -182,7 +186,7 @@ class FaultInjector:
         return Rig(wrong(rig.body_from_camera), wrong(rig.body_from_lidar), rig.body_from_imu, rig.companions)
 
 
-def _damage(sample: Sample, way: str) -> Sample:
+def _damage(sample: Struck, way: str) -> Struck:
     if way in MESSAGE_ONLY:
         return sample
     if isinstance(sample, Frame):

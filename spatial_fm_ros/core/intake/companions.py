@@ -31,6 +31,7 @@ class _Expected:
 
     id: int
     stamp_ns: int
+    frame_id: str
     width: int
     height: int
 
@@ -79,7 +80,7 @@ class CompanionBuffer:
         """A keyframe was kept: images that came before it are looked through."""
         with self._lock:
             height, width = keyframe.image.shape[:2]
-            expected = _Expected(keyframe.id, keyframe.stamp_ns, width, height)
+            expected = _Expected(keyframe.id, keyframe.stamp_ns, keyframe.frame_id, width, height)
             self._keyframes.append(expected)
             for frame_id, frames in self._frames.items():
                 self._alone[frame_id] += 1
@@ -120,6 +121,8 @@ class CompanionBuffer:
             return ""
 
     def _apart(self, frame_id: str) -> str:
+        if frame_id == self._keyframes[-1].frame_id:
+            return f"two cameras send in the frame '{frame_id}': give each a frame of its own, and TF between them"
         stamp = self._keyframes[-1].stamp_ns
         gaps = [abs(frame.stamp_ns - stamp) for frame in self._frames.get(frame_id, ())]
         near = f", the nearest {min(gaps) / 1e6:.1f} ms away" if gaps else ""
@@ -129,7 +132,8 @@ class CompanionBuffer:
         )
 
     def _belongs(self, frame: Frame, keyframe: _Expected) -> bool:
-        return abs(frame.stamp_ns - keyframe.stamp_ns) <= self._max_gap_ns
+        # Two cameras in one frame are one place to TF: what it says of them is wrong for one of them.
+        return frame.frame_id != keyframe.frame_id and abs(frame.stamp_ns - keyframe.stamp_ns) <= self._max_gap_ns
 
     def _pair(self, keyframe: _Expected, frame: Frame, new_id: Callable[[], int]) -> None:
         pairs = self._pairs.setdefault(keyframe.id, {})
