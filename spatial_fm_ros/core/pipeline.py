@@ -20,7 +20,7 @@ from spatial_fm_ros.core.config import Config
 from spatial_fm_ros.core.errors import ModelError
 from spatial_fm_ros.core.geometry.rectify import Rectifier
 from spatial_fm_ros.core.geometry.rotations import rotation_angle
-from spatial_fm_ros.core.intake.companions import COMPANION, companion_poses
+from spatial_fm_ros.core.intake.companions import COMPANION, companion_poses, mount_problem
 from spatial_fm_ros.core.intake.gate import GateDecision, KeyframeGate
 from spatial_fm_ros.core.intake.sensors import Sensors
 from spatial_fm_ros.core.intake.windows import WindowAssembler
@@ -283,8 +283,7 @@ class Pipeline:
     def _with_pose(self, keyframe: Keyframe) -> Keyframe:
         pose = self.pose_at(keyframe.stamp_ns)
         if keyframe.reason == COMPANION and pose is not None:
-            camera_from_companion = self.sensors.rig.companions.get(keyframe.frame_id)
-            pose = None if camera_from_companion is None else pose @ camera_from_companion
+            pose = pose @ self.sensors.rig.companions[keyframe.frame_id]
         return replace(keyframe, odom_from_camera=pose)
 
     def _companions_wanted(self) -> int:
@@ -294,9 +293,14 @@ class Pipeline:
         return min(self.config.window.companions, self.model.window_limit // 3)
 
     def _with_companions(self, window: Window) -> Window:
-        """The window with what the rig's other cameras saw, as far as the model holds it."""
+        """The window with what the rig's other cameras saw, as far as the model holds it.
+
+        Only those whose place is known: a view without a pose would cost models the poses of all others.
+        """
         most = min(self.config.window.companions, self.model.window_limit - len(window.keyframes))
-        found = self.sensors.companions.take(window.keyframes, most)
+        rig = self.sensors.rig
+        mounted = [frame_id for frame_id in rig.companions if not mount_problem(rig, frame_id)]
+        found = self.sensors.companions.take(window.keyframes, most, mounted)
         self.stats.companions += len(found)
         return replace(window, companions=tuple(replace(each, view=self._with_pose(each.view)) for each in found))
 

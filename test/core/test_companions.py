@@ -39,6 +39,9 @@ class Feed:
     def new_id(self):
         return next(self.count)
 
+    def take(self, keyframes, most):
+        return self.buffer.take(keyframes, most, self.buffer.cameras)
+
     def keyframe(self, number, stamp_ns):
         keyframe = Keyframe(number, stamp_ns, image(), camera(), "left", 0.0, "disparity")
         self.keyframes.append(keyframe)
@@ -62,7 +65,7 @@ def test_pairs_do_not_depend_on_the_order_of_arrival(random, count, cameras):
             feed.keyframe(i, 100 * i * MS)
         else:
             feed.companion(100 * i * MS + 2 * MS, name)
-    found = feed.buffer.take(feed.keyframes, 100)
+    found = feed.take(feed.keyframes, 100)
     assert [(c.of, c.view.frame_id) for c in found] == [(i, name) for i in range(count) for name in names]
     assert all(c.view.stamp_ns == 100 * c.of * MS + 2 * MS for c in found)
     assert len({c.view.id for c in found}) == len(found)
@@ -75,12 +78,12 @@ def test_each_is_handed_out_once_and_late_ones_come_with_the_next_window():
         feed.keyframe(i, i * 100 * MS)
         if i < 3:
             feed.companion(i * 100 * MS)
-    assert [c.of for c in feed.buffer.take(feed.keyframes, 8)] == [0, 1, 2]
+    assert [c.of for c in feed.take(feed.keyframes, 8)] == [0, 1, 2]
     feed.companion(300 * MS)
     feed.keyframe(4, 400 * MS)
     feed.companion(400 * MS)
-    assert [c.of for c in feed.buffer.take(feed.keyframes[2:], 8)] == [3, 4]
-    assert feed.buffer.take(feed.keyframes, 8) == ()
+    assert [c.of for c in feed.take(feed.keyframes[2:], 8)] == [3, 4]
+    assert feed.take(feed.keyframes, 8) == ()
 
 
 def test_of_too_many_the_newest_and_those_spread_evenly_are_taken():
@@ -88,8 +91,17 @@ def test_of_too_many_the_newest_and_those_spread_evenly_are_taken():
     for i in range(9):
         feed.keyframe(i, i * 100 * MS)
         feed.companion(i * 100 * MS)
-    assert [c.of for c in feed.buffer.take(feed.keyframes, 3)] == [0, 4, 8]
-    assert feed.buffer.take(feed.keyframes, 0) == ()
+    assert [c.of for c in feed.take(feed.keyframes, 3)] == [0, 4, 8]
+    assert feed.take(feed.keyframes, 0) == ()
+
+
+def test_a_camera_without_a_place_is_left_out():
+    feed = Feed()
+    for i in range(3):
+        feed.keyframe(i, i * 100 * MS)
+        feed.companion(i * 100 * MS, "right")
+        feed.companion(i * 100 * MS, "lost")
+    assert {c.view.frame_id for c in feed.buffer.take(feed.keyframes, 8, {"right"})} == {"right"}
 
 
 def test_the_nearest_of_several_is_taken():
@@ -98,7 +110,7 @@ def test_the_nearest_of_several_is_taken():
     feed.keyframe(0, 100 * MS)
     feed.companion(101 * MS)
     feed.companion(104 * MS)
-    assert [c.view.stamp_ns for c in feed.buffer.take(feed.keyframes, 8)] == [101 * MS]
+    assert [c.view.stamp_ns for c in feed.take(feed.keyframes, 8)] == [101 * MS]
 
 
 def test_a_camera_on_another_clock_is_named():
@@ -106,7 +118,7 @@ def test_a_camera_on_another_clock_is_named():
     for i in range(6):
         feed.companion(i * 100 * MS + 30 * MS)
         feed.keyframe(i, i * 100 * MS)
-    assert feed.buffer.take(feed.keyframes, 8) == ()
+    assert feed.take(feed.keyframes, 8) == ()
     assert "'right' within 5.0 ms" in feed.buffer.problem and "30.0 ms away" in feed.buffer.problem
 
 
@@ -115,7 +127,7 @@ def test_two_cameras_in_one_frame_are_named():
     for i in range(4):
         feed.companion(i * 100 * MS, "left")
         feed.keyframe(i, i * 100 * MS)
-    assert feed.buffer.take(feed.keyframes, 8) == () and "two cameras send in the frame 'left'" in feed.buffer.problem
+    assert feed.take(feed.keyframes, 8) == () and "two cameras send in the frame 'left'" in feed.buffer.problem
 
 
 def test_memory_is_bounded_while_nobody_takes():
@@ -124,7 +136,7 @@ def test_memory_is_bounded_while_nobody_takes():
         feed.companion(i * 100 * MS - 50 * MS)
         feed.companion(i * 100 * MS)
         feed.keyframe(i, i * 100 * MS)
-    assert len(feed.buffer.take(feed.keyframes, 1000)) <= 64
+    assert len(feed.take(feed.keyframes, 1000)) <= 64
 
 
 @pytest.mark.parametrize(
@@ -141,7 +153,7 @@ def test_an_image_that_cannot_be_used_is_refused_with_the_reason(bad, words):
         feed.buffer.add(bad, feed.new_id)
     feed.keyframe(0, 0)
     feed.companion(0)
-    assert len(feed.buffer.take(feed.keyframes, 8)) == 1
+    assert len(feed.take(feed.keyframes, 8)) == 1
 
 
 def test_a_lens_that_cannot_be_undone_is_the_problem_and_not_the_end():
@@ -150,7 +162,7 @@ def test_a_lens_that_cannot_be_undone_is_the_problem_and_not_the_end():
     for i in range(4):
         feed.buffer.add(Frame(i * 100 * MS, image(), strange, "right"), feed.new_id)
         feed.keyframe(i, i * 100 * MS)
-    assert feed.buffer.take(feed.keyframes, 8) == () and "distortion" in feed.buffer.problem
+    assert feed.take(feed.keyframes, 8) == () and "distortion" in feed.buffer.problem
 
 
 @settings(max_examples=40, deadline=None)

@@ -173,16 +173,27 @@ def test_an_uncalibrated_second_camera_is_refused_and_the_map_goes_on(still: Dri
     assert pipeline.finish() is not None and pipeline.scale.state is ScaleState.RELATIVE
 
 
-def test_swapped_cameras_are_named(still: Drive) -> None:
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        (lambda right: {FRAME: np.linalg.inv(right)}, "cameras swapped"),
+        (lambda right: {}, "TF has no transform from the camera to the rig's camera"),
+        (lambda right: {FRAME: right @ np.diag([-1.0, 1.0, 1.0, 1.0])}, "not a rigid transform"),
+        (lambda right: {FRAME: np.eye(4)}, "in the same place"),
+    ],
+)
+def test_a_second_camera_told_wrongly_or_not_at_all_is_named(still: Drive, told, words) -> None:
     rig = still.simulator.rig
-    swapped = dataclasses.replace(rig, companions={FRAME: np.linalg.inv(rig.companions[FRAME])})
-    pipeline = Pipeline(Config(model=ModelConfig(name="oracle")), OracleModel(ModelConfig(), still.simulator.truth))
+    model = Watched(ModelConfig(), still.simulator.truth)
+    pipeline = Pipeline(Config(model=ModelConfig(name="oracle")), model)
     pipeline.load()
-    pipeline.set_rig(swapped)
+    pipeline.set_rig(dataclasses.replace(rig, companions=told(rig.companions[FRAME])))
     for sample in still.samples:
         pipeline.add(sample)
     assert pipeline.finish() is not None
-    assert any("cameras swapped" in text for text in pipeline.scale.rejected)
+    assert any(words in text for text in pipeline.scale.rejected)
+    # Without a place it is no view: models would lose the poses of all others.
+    assert all(k.odom_from_camera is not None for k in model.windows[0].keyframes)
 
 
 def test_a_reset_forgets_what_the_second_camera_saw(still: Drive) -> None:

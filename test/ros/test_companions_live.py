@@ -170,7 +170,7 @@ def test_cameras_that_are_not_triggered_together_are_named(run):
 
 def test_two_cameras_in_one_frame_are_named(run):
     status = run.play(frame=LEFT)
-    run.rejected(f"TF has '{LEFT}' in the same place as the camera")
+    run.rejected("give each a frame of its own")
     run.warned(f"'companion_1' sends in the frame '{LEFT}' as another camera does: give each its own.")
     assert status.scale_state != ReconstructionStatus.METRIC
 

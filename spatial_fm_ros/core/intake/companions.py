@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Container
 from dataclasses import dataclass
 from threading import Lock
 
@@ -13,10 +13,13 @@ import numpy as np
 from spatial_fm_ros.core.config import IntakeConfig
 from spatial_fm_ros.core.errors import InputError
 from spatial_fm_ros.core.geometry.rectify import Rectifier
-from spatial_fm_ros.core.types import Camera, Companion, CompanionPose, Frame, Image, Keyframe, Prediction, Window
+from spatial_fm_ros.core.geometry.rotations import is_pose
+from spatial_fm_ros.core.types import Camera, Companion, CompanionPose, Frame, Image, Keyframe, Prediction, Rig, Window
 
 #: Why a companion's view is there, in the place of the gate's reason.
 COMPANION = "companion"
+#: Cameras nearer to each other than this are one camera, or share a frame by mistake.
+LEAST_BASELINE_M = 1e-3
 #: Images of one camera that may come before the keyframe they belong to.
 WAITING_FRAMES = 4
 #: Keyframes whose companions are still waited for, and those whose companions are kept.
@@ -92,11 +95,17 @@ class CompanionBuffer:
                     except InputError as error:  # the keyframe does not suffer for it; see `problem`
                         self._refused = str(error)
 
-    def take(self, keyframes: Collection[Keyframe], most: int) -> tuple[Companion, ...]:
-        """At most `most` companions of these keyframes, spread evenly over them; none is given twice."""
+    def take(self, keyframes: Collection[Keyframe], most: int, mounted: Container[str]) -> tuple[Companion, ...]:
+        """At most `most` companions of these keyframes by the cameras in the frames `mounted`, spread evenly over
+        them; none is given twice."""
         with self._lock:
             ids = sorted(keyframe.id for keyframe in keyframes)
-            found = [companion for i in ids for _, companion in sorted(self._pairs.get(i, {}).items())]
+            found = [
+                companion
+                for i in ids
+                for frame_id, companion in sorted(self._pairs.get(i, {}).items())
+                if frame_id in mounted
+            ]
             if most <= 0 or not found:
                 return ()
             # Counted back from the newest: a rig that stands still differs from one that moves there.
@@ -149,6 +158,18 @@ class CompanionBuffer:
         self._refused = ""
         while len(self._pairs) > KEPT_KEYFRAMES:
             del self._pairs[min(self._pairs)]
+
+
+def mount_problem(rig: Rig, frame_id: str) -> str:
+    """Why the place of the rig's camera that sends in `frame_id` cannot be used, empty when it can."""
+    told = rig.companions.get(frame_id)
+    if told is None:
+        return f"TF has no transform from the camera to the rig's camera '{frame_id}'"
+    if not is_pose(told):
+        return f"the mount of '{frame_id}' is not a rigid transform (mirrored, scaled or NaN)"
+    if np.linalg.norm(told[:3, 3]) < LEAST_BASELINE_M:
+        return f"TF has '{frame_id}' in the same place as the camera: give each a frame of its own"
+    return ""
 
 
 def companion_poses(window: Window, prediction: Prediction) -> tuple[CompanionPose, ...]:

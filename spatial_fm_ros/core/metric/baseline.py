@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from spatial_fm_ros.core.config import ScaleConfig
-from spatial_fm_ros.core.geometry.rotations import interpolate_pose, invert_pose, is_pose, rotation_angle
+from spatial_fm_ros.core.geometry.rotations import interpolate_pose, invert_pose, rotation_angle
+from spatial_fm_ros.core.intake.companions import mount_problem
 from spatial_fm_ros.core.intake.sensors import Sensors
 from spatial_fm_ros.core.metric.observers import PlacedWindow, ScaleObservation, unusable
 from spatial_fm_ros.core.metric.rig_fit import BaselineFit, RigPair, fit_baseline, tilt
 from spatial_fm_ros.core.types import Array, PosedKeyframe
 
-#: Cameras nearer to each other than this are one camera, or share a frame by mistake.
-LEAST_BASELINE_M = 1e-3
 #: TF and images may differ by so much about a camera's orientation and about the direction in which it lies.
 LARGEST_TURN_DEG, LARGEST_SWING_DEG = 6.0, 15.0
 #: A scale this uncertain says only that the baseline is lost in the noise.
@@ -39,11 +38,12 @@ class BaselineObserver:
     def observe(self, window: PlacedWindow) -> ScaleObservation | None:
         """See ScaleObserver; None without a second camera."""
         if not window.companions:
-            problem = self.sensors.companions.problem
+            problem = self._problem()
             return unusable(self.name, problem) if problem else None
-        pairs, problem = self._pairs(window)
+        pairs = self._pairs(window)
         if not pairs:
-            return unusable(self.name, problem)
+            words = "no keyframe is posed together with what the rig's other cameras saw at its instant"
+            return unusable(self.name, words)
         for frame_id in sorted({pair.frame_id for pair in pairs}):
             of_camera = fit_baseline([pair for pair in pairs if pair.frame_id == frame_id])
             if problem := _disagreement(frame_id, of_camera):
@@ -78,24 +78,23 @@ class BaselineObserver:
         self._seen_from: Array | None = None  # world_from_camera of the newest view that counted in full
         self._again = 0  # windows since
 
-    def _pairs(self, window: PlacedWindow) -> tuple[list[RigPair], str]:
-        """What can be compared, or why nothing can."""
+    def _problem(self) -> str:
+        """Why cameras that send images give no companions, empty where there are none or all is well."""
+        buffer = self.sensors.companions
+        problems = [mount_problem(self.sensors.told_rig, frame_id) for frame_id in buffer.cameras]
+        return next((problem for problem in [buffer.problem, *problems] if problem), "")
+
+    def _pairs(self, window: PlacedWindow) -> list[RigPair]:
+        """What can be compared."""
         keyframes = [k for k in window.keyframes if np.isfinite(k.world_from_camera).all()]
         place = {keyframe.id: i for i, keyframe in enumerate(keyframes)}
         pairs = []
-        problem = "no keyframe is posed together with what the rig's other cameras saw at its instant"
         for companion in window.companions:
             told = self.sensors.told_rig.companions.get(companion.frame_id)
-            if told is None:
-                problem = f"TF has no transform from the camera to the rig's camera '{companion.frame_id}'"
-            elif not is_pose(told):
-                problem = f"the mount of '{companion.frame_id}' is not a rigid transform (mirrored, scaled or NaN)"
-            elif np.linalg.norm(told[:3, 3]) < LEAST_BASELINE_M:
-                problem = f"TF has '{companion.frame_id}' in the same place as the camera: give each a frame of its own"
-            elif companion.of in place:
+            if told is not None and companion.of in place:
                 camera = _at(companion.stamp_ns, keyframes, place[companion.of])
                 pairs.append(RigPair(companion.frame_id, invert_pose(camera) @ companion.world_from_camera, told))
-        return pairs, problem
+        return pairs
 
     def _news(self, window: PlacedWindow, baseline: float) -> float:
         """1 for a view not seen before, less the more often the rig has seen the same; `baseline` in world units."""
