@@ -71,8 +71,8 @@ class CompanionMounts:
                 return f"'{role}' sends in the frame '{frame}' as another camera does: give each its own."
             if frame not in self._known:
                 return (
-                    f"TF has no transform from the camera frame '{self._camera}' to '{frame}' ('{role}'); without it "
-                    "the distance between them gives no metres. Publish the robot's description or a static transform."
+                    f"TF has no transform from the camera frame '{self._camera}' to '{frame}' ('{role}'); its images "
+                    "wait for it. Publish the robot's description or a static transform."
                 )
         return ""
 

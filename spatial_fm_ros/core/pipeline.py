@@ -20,7 +20,7 @@ from spatial_fm_ros.core.config import Config
 from spatial_fm_ros.core.errors import ModelError
 from spatial_fm_ros.core.geometry.rectify import Rectifier
 from spatial_fm_ros.core.geometry.rotations import rotation_angle
-from spatial_fm_ros.core.intake.companions import COMPANION, companion_poses, mount_problem
+from spatial_fm_ros.core.intake.companions import companion_poses, mount_problem
 from spatial_fm_ros.core.intake.gate import GateDecision, KeyframeGate
 from spatial_fm_ros.core.intake.sensors import Sensors
 from spatial_fm_ros.core.intake.windows import WindowAssembler
@@ -280,10 +280,10 @@ class Pipeline:
 
     # -- inside a step -----------------------------------------------------------------------
 
-    def _with_pose(self, keyframe: Keyframe) -> Keyframe:
+    def _with_pose(self, keyframe: Keyframe, camera_from_companion: Array | None = None) -> Keyframe:
         pose = self.pose_at(keyframe.stamp_ns)
-        if keyframe.reason == COMPANION and pose is not None:
-            pose = pose @ self.sensors.rig.companions[keyframe.frame_id]
+        if camera_from_companion is not None and pose is not None:
+            pose = pose @ camera_from_companion
         return replace(keyframe, odom_from_camera=pose)
 
     def _companions_wanted(self) -> int:
@@ -298,11 +298,12 @@ class Pipeline:
         Only those whose place is known: a view without a pose would cost models the poses of all others.
         """
         most = min(self.config.window.companions, self.model.window_limit - len(window.keyframes))
-        rig = self.sensors.rig
+        rig = self.sensors.rig  # as it is now: intake may be told another one meanwhile
         mounted = [frame_id for frame_id in rig.companions if not mount_problem(rig, frame_id)]
         found = self.sensors.companions.take(window.keyframes, most, mounted)
         self.stats.companions += len(found)
-        return replace(window, companions=tuple(replace(each, view=self._with_pose(each.view)) for each in found))
+        views = (self._with_pose(each.view, rig.companions[each.view.frame_id]) for each in found)
+        return replace(window, companions=tuple(replace(a, view=b) for a, b in zip(found, views, strict=True)))
 
     def _infer(self, window: Window) -> tuple[Prediction | None, str]:
         try:

@@ -117,7 +117,8 @@ class HealthReport:
             ]
         values += [(f"{role}, seen from the camera", place) for role, place in poses.companion_places]
         unpaired = pipeline.sensors.companions.problem
-        said = (poses.problem, poses.companion_problem, transform.problem, unpaired and f"Rig: {unpaired}.")
+        rig = poses.companion_problem or (unpaired and f"Rig: {unpaired}.")
+        said = (poses.problem, rig, transform.problem)
         problems = [text for text in said if text]
         if problems:
             return Finding(WARN, " ".join(problems), values)

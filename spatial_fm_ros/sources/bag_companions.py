@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from spatial_fm_ros.core.intake.companions import LEAST_BASELINE_M
 from spatial_fm_ros.core.types import Array
 from spatial_fm_ros.sources.base import NS
 from spatial_fm_ros.sources.topics import option
@@ -15,8 +16,6 @@ from spatial_fm_ros.sources.transforms import TransformTree
 
 #: Images of two cameras this near in time were triggered together.
 TOGETHER_NS = NS // 500
-#: Cameras nearer to each other than this are one.
-LEAST_BASELINE_M = 1e-3
 #: Images whose companions may still be undecided: a second of a fast camera.
 REMEMBERED = 1024
 
