@@ -302,8 +302,8 @@ class Pipeline:
         mounted = [frame_id for frame_id in rig.companions if not mount_problem(rig, frame_id)]
         found = self.sensors.companions.take(window.keyframes, most, mounted)
         self.stats.companions += len(found)
-        views = (self._with_pose(each.view, rig.companions[each.view.frame_id]) for each in found)
-        return replace(window, companions=tuple(replace(a, view=b) for a, b in zip(found, views, strict=True)))
+        posed = [replace(each, view=self._with_pose(each.view, rig.companions[each.view.frame_id])) for each in found]
+        return replace(window, companions=tuple(posed))
 
     def _infer(self, window: Window) -> tuple[Prediction | None, str]:
         try:
