@@ -16,8 +16,6 @@ from spatial_fm_ros.core.geometry.rectify import Rectifier
 from spatial_fm_ros.core.geometry.rotations import is_pose
 from spatial_fm_ros.core.types import Camera, Companion, CompanionPose, Frame, Image, Keyframe, Prediction, Rig, Window
 
-#: Why a companion's view is there, in the place of the gate's reason.
-COMPANION = "companion"
 #: Cameras nearer to each other than this are one camera, or share a frame by mistake.
 LEAST_BASELINE_M = 1e-3
 #: Images of one camera that may come before the keyframe they belong to.
@@ -108,7 +106,7 @@ class CompanionBuffer:
             ]
             if most <= 0 or not found:
                 return ()
-            # Counted back from the newest: a rig that stands still differs from one that moves there.
+            # Counted back from the newest, which is always among them.
             chosen = sorted({len(found) - 1 - round(i) for i in np.linspace(0, len(found) - 1, min(most, len(found)))})
             taken = tuple(found[i] for i in chosen)
             self._pairs = {i: pairs for i, pairs in self._pairs.items() if i > ids[-1]}
@@ -152,7 +150,7 @@ class CompanionBuffer:
         image, camera = self._rectifier.rectify(frame)
         assert camera is not None  # `add` lets no other in
         image, camera = at_size(image, camera, keyframe.width, keyframe.height)
-        view = Keyframe(new_id(), frame.stamp_ns, image, camera, frame.frame_id, 0.0, COMPANION)
+        view = Keyframe(new_id(), frame.stamp_ns, image, camera, frame.frame_id, 0.0, "companion")
         pairs[frame.frame_id] = Companion(keyframe.id, view)
         self._alone[frame.frame_id] = 0
         self._refused = ""
