@@ -26,10 +26,10 @@ from spatial_fm_ros.core.config_files import load_config
 from spatial_fm_ros.core.intake.sensors import Correction, Sensors, corrected_rig
 from spatial_fm_ros.core.models.oracle import OracleModel
 from spatial_fm_ros.core.pipeline import Pipeline
-from spatial_fm_ros.core.types import Frame, ImuSample, LidarScan, PoseSample, Rig
+from spatial_fm_ros.core.types import ImuSample, LidarScan, PoseSample, Rig
 from spatial_fm_ros.simulation.faults import FaultInjector, FaultPlan
 from spatial_fm_ros.simulation.scenario import get_scenario
-from spatial_fm_ros.simulation.simulator import Event, Simulator
+from spatial_fm_ros.simulation.simulator import Simulator
 
 CONFIG = CalibrationConfig(refine=True)
 
@@ -255,18 +255,10 @@ def mapped(sim, plan=None, refine=True, jump_at_s=None):
             turned[:3, :3] = Rotation.from_rotvec([0.0, 0.0, 1.0]).as_matrix()
             turned[:3, 3] = (3.0, 1.0, 0.0)
             sample = dataclasses.replace(sample, odom_from_body=turned @ sample.odom_from_body)
-        feed(pipeline, Event(event.arrival_ns, sample))
+        pipeline.add(sample)
+        if pipeline.ready():
+            pipeline.step()
     return pipeline
-
-
-def feed(pipeline, event):
-    sample = event.sample
-    if isinstance(sample, Frame):
-        pipeline.add_frame(sample)
-    elif isinstance(sample, PoseSample):
-        pipeline.add_pose(sample)
-    elif isinstance(sample, ImuSample):
-        pipeline.add_imu(sample)
 
 
 def left_deg(rig, sim, sensor):
