@@ -16,7 +16,7 @@ from spatial_fm_ros.core.config_files import load_config
 from spatial_fm_ros.core.metric.observers import PlacedWindow, ScaleObservation, ScaleObserver
 from spatial_fm_ros.core.models.oracle import OracleModel
 from spatial_fm_ros.core.pipeline import Pipeline
-from spatial_fm_ros.core.types import Frame, ImuSample, LidarScan, PoseSample
+from spatial_fm_ros.core.types import LidarScan
 from spatial_fm_ros.evaluation.scoreboard import Score
 from spatial_fm_ros.simulation.scenario import get_scenario
 from spatial_fm_ros.simulation.simulator import Simulator
@@ -56,13 +56,11 @@ def main() -> int:
         observer.observe = timed(observer, times)  # type: ignore[method-assign]
     pipeline.load()
     pipeline.set_rig(simulator.rig)
-    feed = {PoseSample: pipeline.add_pose, LidarScan: pipeline.add_scan, ImuSample: pipeline.add_imu}
     points = 0
     for sample in simulator:
-        if isinstance(sample, Frame):
-            pipeline.add_frame(sample)
-        else:
-            feed[type(sample)](sample)  # type: ignore[operator]
+        pipeline.add(sample)
+        if pipeline.ready():
+            pipeline.step()
         if isinstance(sample, LidarScan):
             points = len(sample.points)
     together = np.sum(list(times.values()), axis=0)

@@ -19,7 +19,7 @@ from spatial_fm_ros.core.types import Camera, Companion, CompanionPose, Frame, I
 #: Cameras nearer to each other than this are one camera, or share a frame by mistake.
 LEAST_BASELINE_M = 1e-3
 #: Images of one camera that may come before the keyframe they belong to.
-WAITING_FRAMES = 4
+WAITING_FRAMES = 8
 #: Keyframes whose companions are still waited for, and those whose companions are kept.
 WAITING_KEYFRAMES, KEPT_KEYFRAMES = 16, 64
 #: After so many keyframes in a row without an image of a camera that sends some, its clock is the matter.
