@@ -115,9 +115,7 @@ def _disagreement(frame_id: str, fit: BaselineFit) -> str:
     if fit.turned_deg > LARGEST_TURN_DEG:
         turned = f"the images see '{frame_id}' turned by {fit.turned_deg:.0f} deg from how TF has it"
         return f"{turned}: is it the optical frame, and of this camera?"
-    # Of the direction, whatever the length along the one told is.
-    sigma_deg = float(np.degrees(fit.sigma * abs(np.cos(np.radians(fit.swing_deg)))))
-    allowed = LARGEST_SWING_DEG + 4.0 * sigma_deg
+    allowed = LARGEST_SWING_DEG + 4.0 * fit.swing_sigma_deg
     if fit.swing_deg > 180.0 - allowed and allowed < 90.0:
         return f"the images see '{frame_id}' on the other side of where TF has it: are the cameras swapped?"
     if fit.swing_deg > allowed:

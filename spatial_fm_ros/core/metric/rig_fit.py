@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial.transform import Rotation
+from scipy.stats import t as student
 
 from spatial_fm_ros.core.geometry.robust import huber_weights, tukey_weights
 from spatial_fm_ros.core.types import Array
@@ -29,12 +30,14 @@ class RigPair:
 @dataclass(frozen=True)
 class BaselineFit:
     """units: world units per metre; sigma: of its logarithm; turned_deg: median angle between the orientations seen and
-    told; swing_deg: angle between the directions in which the cameras are seen and told."""
+    told; swing_deg: angle between the directions in which the cameras are seen and told; swing_sigma_deg: its standard
+    deviation per axis, where the pairs are of one camera."""
 
     units: float
     sigma: float
     turned_deg: float
     swing_deg: float
+    swing_sigma_deg: float
 
 
 def fit_baseline(pairs: Sequence[RigPair]) -> BaselineFit:
@@ -52,12 +55,24 @@ def fit_baseline(pairs: Sequence[RigPair]) -> BaselineFit:
         for _ in range(ITERATIONS if len(pairs) > 2 else 0):
             weights = weigh(np.linalg.norm(seen - units * told, axis=1))
             units = float(np.sum(weights[:, None] * seen * told) / np.sum(weights * size))
-    variance = np.sum(weights[:, None] * np.square(seen - units * told)) / max(3.0 * weights.sum() - 1.0, 1.0)
-    sigma = float(np.sqrt(variance / np.sum(weights * size)) / max(abs(units), 1e-300))
+    freedom = max(3.0 * float(weights.sum()) - 1.0, 1.0)
+    variance = np.sum(weights[:, None] * np.square(seen - units * told)) / freedom
+    # Few pairs say little about their own noise: two deviations hold what Student's quantile says.
+    widened = float(student.ppf(0.977, freedom)) / 2.0
+    sigma = widened * float(np.sqrt(variance / np.sum(weights * size)) / max(abs(units), 1e-300))
     along = float(np.sum(weights[:, None] * seen * told))
     across = float(np.linalg.norm(np.sum(weights[:, None] * np.cross(told, seen), axis=0)))
     turned = float(np.median(np.linalg.norm(_turns(pairs), axis=1)))
-    return BaselineFit(units, sigma, float(np.degrees(turned)), float(np.degrees(np.arctan2(across, along))))
+    mean = weights @ seen / weights.sum()
+    scatter = np.sum(weights[:, None] * np.square(seen - mean)) / max(3.0 * float(weights.sum()) - 3.0, 1.0)
+    swing_sigma = np.sqrt(scatter / weights.sum()) / max(float(np.linalg.norm(mean)), 1e-300)
+    return BaselineFit(
+        units,
+        sigma,
+        float(np.degrees(turned)),
+        float(np.degrees(np.arctan2(across, along))),
+        float(np.degrees(swing_sigma)),
+    )
 
 
 def tilt(pairs: Sequence[RigPair], depth: float, extent: float, units: float, told_sigma: float) -> tuple[float, float]:
