@@ -50,8 +50,9 @@ def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Softmax attention of [B, heads, T, head_dim] each; [B, T, heads * head_dim].
 
     torch's kernel for the CPU computes bfloat16 in many small products and is no faster than in float32; large
-    products with the scores of some rows of one head in the cache take 0.65 to 0.8 of its time. They hold scores in bfloat16,
-    so heads that attend sharply are left to torch's kernel, whose scores are float32, and so are short sequences.
+    products with the scores of some rows of one head in the cache take 0.65 to 0.8 of its time. They hold scores in
+    bfloat16, so heads that attend sharply are left to torch's kernel, whose scores are float32, and so are short
+    sequences.
     """
     large = query.shape[-2] >= FEWEST_TOKENS
     if large and query.device.type == "cpu" and query.dtype == torch.bfloat16:
