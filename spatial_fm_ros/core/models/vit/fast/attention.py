@@ -16,7 +16,7 @@ SCORE_BYTES = 4 << 20
 #: looked for on so many of its queries.
 LARGEST_SCORE, LOOKED_AT = 8.0, 64
 #: With fewer tokens a head's products are too small for two threads to share.
-FEWEST_TOKENS = 1000
+FEWEST_TOKENS = 900
 
 
 @dataclass(frozen=True, eq=False)
