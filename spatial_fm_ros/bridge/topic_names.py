@@ -17,7 +17,7 @@ def companion_topics(config: RosConfig) -> list[tuple[str, str]]:
 
     Raises ConfigError where the two lists do not belong together.
     """
-    images, infos = _names(config.companion_image_topics), _names(config.companion_camera_info_topics)
+    images, infos = listed(config.companion_image_topics), listed(config.companion_camera_info_topics)
     if infos and len(infos) != len(images):
         raise ConfigError(
             f"ros.companion_camera_info_topics names {len(infos)} topics, ros.companion_image_topics {len(images)}; "
@@ -26,5 +26,6 @@ def companion_topics(config: RosConfig) -> list[tuple[str, str]]:
     return list(zip(images, infos or map(camera_info_beside, images), strict=True))
 
 
-def _names(text: str) -> list[str]:
+def listed(text: str) -> list[str]:
+    """The names of a list separated by commas."""
     return [name.strip() for name in text.split(",") if name.strip()]

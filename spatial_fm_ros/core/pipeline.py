@@ -158,12 +158,13 @@ class Pipeline:
         if self._model_epoch != epoch:
             self.model.reset()
             self._model_epoch = epoch
-        self._windows.limit(self.model.window_limit - self._companions_wanted())
+        most = self.model.window_limit  # measured anew at every look
+        self._windows.limit(most - self._companions_wanted(most))
         window = self._windows.take(final)
         if window is None:
             return None
         started = time.perf_counter()
-        window = self._with_companions(window)
+        window = self._with_companions(window, most)
         window = replace(window, keyframes=tuple(self._with_pose(k) for k in window.keyframes))
         prediction, note = self._infer(window)
         inferred = time.perf_counter()
@@ -286,21 +287,21 @@ class Pipeline:
             pose = pose @ camera_from_companion
         return replace(keyframe, odom_from_camera=pose)
 
-    def _companions_wanted(self) -> int:
-        """Views a window keeps free for the rig's other cameras: no more than a third of what the model holds."""
+    def _companions_wanted(self, most: int) -> int:
+        """Views a window keeps free for the rig's other cameras: no more than a third of the `most` a model holds."""
         if not self.sensors.companions.cameras:
             return 0
-        return min(self.config.window.companions, self.model.window_limit // 3)
+        return min(self.config.window.companions, most // 3)
 
-    def _with_companions(self, window: Window) -> Window:
-        """The window with what the rig's other cameras saw, as far as the model holds it.
+    def _with_companions(self, window: Window, most: int) -> Window:
+        """The window with what the rig's other cameras saw, of `most` views in all.
 
         Only those whose place is known: a view without a pose would cost models the poses of all others.
         """
-        most = min(self.config.window.companions, self.model.window_limit - len(window.keyframes))
+        room = min(self.config.window.companions, most - len(window.keyframes))
         rig = self.sensors.rig  # as it is now: intake may be told another one meanwhile
         mounted = [frame_id for frame_id in rig.companions if not mount_problem(rig, frame_id)]
-        found = self.sensors.companions.take(window.keyframes, most, mounted)
+        found = self.sensors.companions.take(window.keyframes, room, mounted)
         self.stats.companions += len(found)
         posed = [replace(each, view=self._with_pose(each.view, rig.companions[each.view.frame_id])) for each in found]
         return replace(window, companions=tuple(posed))

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from spatial_fm_ros.bridge.topic_names import listed
 from spatial_fm_ros.core.config import RosConfig
 from spatial_fm_ros.core.errors import InputError
 from spatial_fm_ros.core.types import Camera, Rig, Sample
@@ -83,10 +84,10 @@ class SourceOptions:
         return parse_intrinsics(self.intrinsics, width, height)
 
 
-def listed(names: str) -> tuple[str, ...]:
+def topic_list(names: str) -> list[str]:
     """The topics of a list separated by commas; 'none' is an empty one."""
-    found = tuple(name.strip() for name in names.split(",") if name.strip())
-    return () if found == ("none",) else found
+    found = listed(names)
+    return [] if found == ["none"] else found
 
 
 def parse_intrinsics(text: str, width: int, height: int) -> Camera:
@@ -127,7 +128,7 @@ class Source(ABC):
         self.notes: list[str] = []
         self.bad: Counter[str] = Counter()
         self.length: int | None = None
-        if self.one_camera and (unread := listed(options.companion_image_topics)):
+        if self.one_camera and (unread := topic_list(options.companion_image_topics)):
             self.notes.append(
                 f"A {self.kind} holds images of one camera; {', '.join(unread)} can only come from a bag."
             )

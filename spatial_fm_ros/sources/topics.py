@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from spatial_fm_ros.bridge.topic_names import camera_info_beside
 from spatial_fm_ros.core.errors import InputError
 from spatial_fm_ros.sources.bag_files import TopicInfo
-from spatial_fm_ros.sources.base import SourceOptions, listed
+from spatial_fm_ros.sources.base import SourceOptions, topic_list
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
@@ -112,7 +112,7 @@ def info_beside(topics: Mapping[str, TopicInfo], image: str) -> str:
 
 def _companions(topics: Mapping[str, TopicInfo], options: SourceOptions, path: object) -> tuple[CameraTopics, ...]:
     """The rig's other cameras as the options name them. Raises InputError, also for one without CameraInfo."""
-    images, infos = listed(options.companion_image_topics), listed(options.companion_camera_info_topics)
+    images, infos = topic_list(options.companion_image_topics), topic_list(options.companion_camera_info_topics)
     if infos and len(infos) != len(images) and options.companion_image_topics != "none":
         raise InputError(
             f"{option('companion_image')} names {len(images)} topics and {option('companion_camera_info')} names "
