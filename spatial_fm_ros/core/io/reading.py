@@ -98,9 +98,7 @@ def _unreadable(path: str | Path, what: str, reason: Exception, error: type[Spat
     return error(f"The {what} '{shown(path)}' cannot be read ({words}).")
 
 
-def _too_large(
-    path: str | Path, what: str, size: int, most_bytes: int, error: type[SpatialFMError]
-) -> SpatialFMError:
+def _too_large(path: str | Path, what: str, size: int, most_bytes: int, error: type[SpatialFMError]) -> SpatialFMError:
     return error(
         f"The {what} '{shown(path)}' has {size} bytes or more, a {what} has at most {most_bytes}; is it the right file?"
     )
