@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from spatial_fm_ros.bridge.decode_images import as_bytes
 from spatial_fm_ros.bridge.decode_motion import frame_name, stamp_ns
+from spatial_fm_ros.bridge.point_times import PointTimes, decode_times, is_time_field
 from spatial_fm_ros.core.errors import InputError
 from spatial_fm_ros.core.types import LidarScan
 
@@ -16,8 +17,6 @@ from spatial_fm_ros.core.types import LidarScan
 _TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
 _INTENSITY = ("intensity", "intensities", "reflectivity")
 _RING = ("ring", "channel", "line")
-_TIME = ("time", "t", "timestamp", "time_offset", "offset_time")
-_MAX_SWEEP_NS = 10_000_000_000
 
 
 def decode_points(msg: Any) -> LidarScan:
@@ -25,9 +24,9 @@ def decode_points(msg: Any) -> LidarScan:
 
     Needs x, y, z in metres; takes intensity, ring and a time per point where they are. Points that
     are not finite, or exactly at the origin (the mark of 'no return' in organised clouds), are
-    dropped. Point times: integers are nanoseconds, floats seconds, both after the stamp or absolute;
-    times more than 10 s from the stamp belong to another clock and are left out (None). Raises
-    InputError on missing x/y/z, unknown types, and steps or lengths that do not fit.
+    dropped. Point times may be in any usual unit, after the stamp or absolute (`decode_times`); what cannot be used
+    is left out, and the scan's `remark` says why. Raises InputError on missing x/y/z, unknown types, and steps or
+    lengths that do not fit.
     """
     stamp = stamp_ns(msg.header)
     cloud = _structured(msg)
@@ -36,21 +35,33 @@ def decode_points(msg: Any) -> LidarScan:
     good = np.isfinite(xyz).all(axis=1) & xyz.any(axis=1)
     everything = bool(good.all())
 
-    def column(candidates: tuple[str, ...]) -> NDArray[Any] | None:
-        name = next((name for name in candidates if name in names), None)
+    def column(name: str | None) -> NDArray[Any] | None:
         if name is None:
             return None
         return cloud[name] if everything else cloud[name][good]
 
-    intensity, ring, times = column(_INTENSITY), column(_RING), column(_TIME)
+    intensity, ring = (column(_first_of(candidates, names)) for candidates in (_INTENSITY, _RING))
+    times = _times({name: column(name) for name in names if is_time_field(name)}, stamp)
     return LidarScan(
         stamp_ns=stamp,
         points=xyz if everything else xyz[good],
         intensity=None if intensity is None else intensity.astype(np.float32),
         ring=None if ring is None else _integers(ring),
-        point_times_ns=None if times is None else _after_stamp(times, stamp),
+        point_times_ns=times.after_stamp_ns,
         frame_id=frame_name(msg.header, "lidar"),
+        remark=times.problem,
     )
+
+
+def _times(columns: dict[str, Any], stamp: int) -> PointTimes:
+    """The first field of times that can be used; else why the first one cannot."""
+    tried = [decode_times(values, name, stamp) for name, values in columns.items()]
+    usable = (times for times in tried if times.after_stamp_ns is not None)
+    return next(usable, tried[0] if tried else PointTimes(None))
+
+
+def _first_of(candidates: tuple[str, ...], names: tuple[str, ...]) -> str | None:
+    return next((name for name in candidates if name in names), None)
 
 
 def _structured(msg: Any) -> NDArray[Any]:
@@ -64,9 +75,11 @@ def _structured(msg: Any) -> NDArray[Any]:
             raise InputError(f"A cloud of {width}x{height} points has {data.size} bytes of data; expected none.")
         return np.zeros(0, dtype)
     row = width * point_step
-    if row_step < row and not (height == 1 and row_step == 0):
+    if data.size == height * row and row_step in (0, width, height * row):
+        row_step = row  # drivers that leave it out, count it in points, or over all rows
+    if row_step < row:
         raise InputError(f"Cloud row_step {row_step} is shorter than {width} points of {point_step} bytes.")
-    stride = max(row_step, row)
+    stride = row_step
     least, full = (height - 1) * stride + row, height * stride
     if not least <= data.size <= full:
         what = "Truncated" if data.size < least else "Over-long"
@@ -77,13 +90,13 @@ def _structured(msg: Any) -> NDArray[Any]:
 
 def _dtype(fields: Any, point_step: int, big_endian: bool) -> np.dtype[Any]:
     """Structured dtype of the fields this package reads; the others are skipped unread."""
-    wanted = {"x", "y", "z", *_INTENSITY, *_RING, *_TIME}
+    wanted = {"x", "y", "z", *_INTENSITY, *_RING}
     names: list[str] = []
     formats: list[str] = []
     offsets: list[int] = []
     for each in fields:
         name = str(each.name)
-        if name not in wanted or name in names:
+        if name in names or not (name in wanted or is_time_field(name)):
             continue
         code = _TYPES.get(int(each.datatype))
         if code is None:
@@ -107,33 +120,3 @@ def _integers(values: NDArray[Any]) -> NDArray[np.int32]:
     if values.dtype.kind == "f":
         values = np.nan_to_num(values, nan=-1.0, posinf=-1.0, neginf=-1.0).clip(-(2.0**31), 2.0**31 - 1024)
     return values.astype(np.int32)
-
-
-def _after_stamp(times: NDArray[Any], stamp: int) -> NDArray[np.int64] | None:
-    """Point times as int64 nanoseconds after the stamp; None when they are of another clock."""
-    if times.size == 0:
-        return times.astype(np.int64)
-    if times.dtype.kind != "f":
-        relative = times.astype(np.int64)
-        absolute = relative - stamp
-    else:
-        if not np.isfinite(times).all():
-            return None
-        seconds = times.astype(np.float64)
-        if np.abs(seconds).max() > 1e17:  # nanoseconds since the epoch, kept as a double
-            relative = np.full(times.shape, 2 * _MAX_SWEEP_NS, np.int64)
-            absolute = _to_int64(seconds) - stamp
-        else:
-            relative = _to_int64(seconds * 1e9)
-            # The whole seconds are taken off first: a double cannot hold ns since the epoch.
-            base = stamp // 1_000_000_000
-            absolute = _to_int64((seconds - base) * 1e9) - stamp % 1_000_000_000
-    for candidate in (relative, absolute):
-        if np.abs(candidate).max() <= _MAX_SWEEP_NS:
-            return candidate
-    return None
-
-
-def _to_int64(values: NDArray[np.float64]) -> NDArray[np.int64]:
-    bound = 4e18
-    return np.rint(values.clip(-bound, bound)).astype(np.int64)

@@ -23,7 +23,7 @@ Image = NDArray[np.uint8]
 Depth = NDArray[np.float32]
 
 #: Distortion models by the names of sensor_msgs/CameraInfo, with their number of coefficients.
-DISTORTION_MODELS = {"none": (0,), "plumb_bob": (4, 5), "rational_polynomial": (8,), "equidistant": (4,)}
+DISTORTION_MODELS = {"none": (0,), "plumb_bob": (4, 5), "rational_polynomial": (8, 12, 14), "equidistant": (4,)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +99,10 @@ class CompanionFrame:
 
 @dataclass(frozen=True, eq=False)
 class LidarScan:
-    """One LiDAR sweep. points float32 [N, 3] metres in `frame_id`; point_times_ns int64 [N] after stamp_ns."""
+    """One LiDAR sweep. points float32 [N, 3] metres in `frame_id`; point_times_ns int64 [N] after stamp_ns.
+
+    remark: what of the sweep could not be used, for people; empty when all is well.
+    """
 
     stamp_ns: int
     points: NDArray[np.float32]
@@ -107,6 +110,7 @@ class LidarScan:
     ring: NDArray[np.int32] | None = None
     point_times_ns: NDArray[np.int64] | None = None
     frame_id: str = "lidar"
+    remark: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spatial_fm_ros.bridge.decode import decode_points
+from spatial_fm_ros.bridge.point_times import decode_times
 from spatial_fm_ros.core.errors import InputError
 
 CODES = {1: "b", 2: "B", 3: "h", 4: "H", 5: "i", 6: "I", 7: "f", 8: "d"}
@@ -84,16 +85,66 @@ def test_empty_cloud_is_an_empty_scan(maker):
         (("timestamp", 8), [1.70000000025e18, 1.7000000005e18], [0, 250_000_000]),  # absolute nanoseconds
         (("timestamp", 8), [5e8, 5e8 + 0.1], None),  # another clock
         (("time", 7), [0.0, float("nan")], None),
+        (("offset_time", 6), [0, 100_000], [0, 100_000_000]),  # microseconds, by the sweep's length
+        (("time", 7), [0.0, 99.5], [0, 99_500_000]),  # milliseconds
+        (("t", 4), [0, 50], [0, 50_000_000]),  # milliseconds in 16 bits
+        (("timestamp", 7), [0.0, 100_000.0], [0, 100_000_000]),  # microseconds in a float
+        (("time_us", 6), [0, 900], [0, 900_000]),  # a part of a sweep, but the name tells
+        (("timeOffsetNs", 6), [0, 900], [0, 900]),
+        (("time_stamp", 8), [1_700_000_000_250.0, 1_700_000_000_350.0], [0, 100_000_000]),  # absolute milliseconds
+        (("timestamp", 7), [1.7e9, 1.7e9 + 128], None),  # a float cannot hold the epoch
+        (("time", 7), [0.0, 0.0], None),  # not filled
     ],
 )
 def test_point_times(maker, field, values, want_ns):
     rows = [(1, 2, 3, value) for value in values]
     scan = decode_points(cloud(maker, [*XYZ, field], rows, stamp=(1_700_000_000, 250_000_000)))
+    assert bool(scan.remark) == (want_ns is None)
     if want_ns is None:
         assert scan.point_times_ns is None
     else:
         assert scan.point_times_ns is not None and scan.point_times_ns.dtype == np.int64
         np.testing.assert_allclose(scan.point_times_ns, want_ns, atol=500)
+
+
+def test_times_on_a_clock_that_began_at_zero_are_absolute_where_that_is_nearer(maker):
+    after = [0, 100_000_000]
+    for times, want in (([5.0, 5.1], after), ([0.0, 0.1], after), ([4.9, 5.0], [-100_000_000, 0])):
+        scan = decode_points(cloud(maker, [*XYZ, ("timestamp", 8)], [(1, 2, 3, t) for t in times], stamp=(5, 0)))
+        np.testing.assert_allclose(scan.point_times_ns, want, atol=100)
+
+
+def test_the_first_field_of_times_that_can_be_used_counts(maker):
+    layout = [*XYZ, ("gps_time", 8), ("t", 6)]
+    scan = decode_points(cloud(maker, layout, [(1, 2, 3, 4e5, 0), (1, 2, 4, 4e5 + 0.1, 50_000_000)]))
+    np.testing.assert_array_equal(scan.point_times_ns, [0, 50_000_000])
+    assert not scan.remark
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    unit=st.sampled_from([1, 1_000, 1_000_000, 1_000_000_000]),
+    sweep_ms=st.integers(20, 500),
+    first_ms=st.integers(-500, 20),
+    absolute=st.booleans(),
+    integers=st.booleans(),
+)
+def test_any_unit_is_found_from_the_sweeps_length(unit, sweep_ms, first_ms, absolute, integers):
+    stamp = 1_700_000_000_123_456_789
+    want = np.linspace(first_ms, first_ms + sweep_ms, 50).round().astype(np.int64) * 1_000_000
+    # What a sensor's type can hold: whole seconds are none, and a double rounds nanoseconds of the epoch.
+    if integers and unit == 1_000_000_000:
+        return
+    values = (want + stamp * absolute) // unit if integers else (want / unit + (stamp * absolute) / unit)
+    found = decode_times(np.asarray(values, np.int64 if integers else np.float64), "t", stamp)
+    np.testing.assert_allclose(found.after_stamp_ns, want, atol=max(unit if integers else 0, 1_000))
+
+
+@pytest.mark.parametrize("row_step", [0, 4, 48, 192])
+def test_every_custom_of_row_step_in_organised_clouds(maker, row_step):
+    rows = [(1 + i, 2, 3) for i in range(16)]
+    scan = decode_points(cloud(maker, XYZ, rows, height=4, row_step=row_step))
+    np.testing.assert_array_equal(scan.points[:, 0], np.arange(1, 17))
 
 
 @pytest.mark.parametrize(
