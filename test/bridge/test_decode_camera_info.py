@@ -26,12 +26,14 @@ def test_pinhole(maker):
 
 def test_all_zero_k_means_unknown(maker):
     assert decode_camera_info(info(maker, k=[0.0] * 9, d=[])) is None
-    assert decode_camera_info(info(maker, p=[0.0] * 12), rectified=True) is None
+    assert decode_camera_info(info(maker, k=[0.0] * 9, p=[0.0] * 12), rectified=True) is None
 
 
 def test_rectified_images_use_p(maker):
     camera = decode_camera_info(info(maker, d=[0.1, 0, 0, 0, 0]), rectified=True)
     assert camera is not None and camera.is_pinhole and camera.K[0, 0] == 480.0 and camera.K[1, 2] == 230.0
+    camera = decode_camera_info(info(maker, d=[0.1, 0, 0, 0, 0], p=[0.0] * 12), rectified=True)
+    assert camera is not None and camera.is_pinhole and camera.K[0, 0] == 500.0, "K where P is empty"
 
 
 @pytest.mark.parametrize(
@@ -47,6 +49,18 @@ def test_rectified_images_use_p(maker):
         ("fisheye", [0.1, 0.01, 0, 0], ("equidistant", 4)),
         ("", [], ("none", 0)),
         ("Plumb_Bob", [0.1, 0, 0, 0, 0], ("plumb_bob", 5)),
+        ("Plumb Bob", [0.1, 0, 0, 0, 0], ("plumb_bob", 5)),
+        ("brown-conrady", [0.1, 0, 0, 0, 0], ("plumb_bob", 5)),
+        ("pinhole", [], ("none", 0)),
+        ("pinhole", [0.0] * 5, ("none", 0)),
+        ("pinhole", [0.1, 0.0, 0.0, 0.0, 0.1], ("plumb_bob", 5)),
+        ("pinhole", [0.1] * 8, ("rational_polynomial", 8)),
+        ("some lens of ours", [0.0] * 3, ("none", 0)),
+        ("rational_polynomial", [0.1] * 5, ("plumb_bob", 5)),
+        ("rational_polynomial", [0.1, 0.01, 0, 0, 0, 0.1, 0.01, 0, 1e-3, 0, 0, 0], ("rational_polynomial", 12)),
+        ("rational_polynomial", [0.1] * 12 + [1e-3, 2e-3], ("rational_polynomial", 14)),
+        ("rational_polynomial", [0.1] * 8 + [0.01, 0, 0, 0, 0, 0], ("rational_polynomial", 12)),
+        ("OPENCV_FISHEYE", [0.1, 0.01, 0, 0], ("equidistant", 4)),
     ],
 )
 def test_distortion_models(maker, model, d, want):

@@ -20,7 +20,10 @@ BARREL = Camera(640, 480, K(420, 640, 480, (6, -4)), "plumb_bob", (-0.28, 0.07, 
 PINCUSHION = Camera(640, 480, K(500, 640, 480), "plumb_bob", (0.12, 0.01, 0.0, 0.0))
 RATIONAL = Camera(640, 480, K(480, 640, 480), "rational_polynomial", (0.2, -0.3, 1e-4, 1e-4, 0.02, 0.5, -0.35, 0.01))
 FISHEYE = Camera(640, 480, K(230, 640, 480), "equidistant", (0.02, -0.01, 0.003, -0.001))
+PRISM = Camera(640, 480, RATIONAL.K, "rational_polynomial", (*RATIONAL.distortion, 2e-3, -1e-3, 1e-3, 5e-4))
+TILTED = Camera(640, 480, RATIONAL.K, "rational_polynomial", (*PRISM.distortion, 0.02, -0.03))
 CAMERAS = {"barrel": BARREL, "pincushion": PINCUSHION, "rational": RATIONAL, "fisheye": FISHEYE}
+CAMERAS |= {"prism": PRISM, "tilted": TILTED}
 by_name = pytest.mark.parametrize("camera", CAMERAS.values(), ids=CAMERAS)
 
 

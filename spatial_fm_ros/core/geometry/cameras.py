@@ -21,9 +21,9 @@ def pixel_grid(width: int, height: int) -> Array:
 def distort(camera: Camera, normalised: ArrayLike) -> Array:
     """Normalised coordinates [..., 2] of the ideal ray to those the lens makes of it.
 
-    The formulas of OpenCV's camera models (Brown 1966 for plumb_bob, its rational extension, Kannala and
-    Brandt 2006 for equidistant). OpenCV's own functions also compute a Jacobian that nobody asked for,
-    which takes several times as long; they are the oracle of the tests.
+    The formulas of OpenCV's camera models (Brown 1966 for plumb_bob; its rational extension, with thin prism and tilted
+    sensor where 12 or 14 coefficients say so; Kannala and Brandt 2006 for equidistant). OpenCV's own functions also
+    compute a Jacobian that nobody asked for, which takes several times as long; they are the oracle of the tests.
     """
     xy = np.asarray(normalised, dtype=np.float64)
     if camera.is_pinhole:
@@ -38,16 +38,30 @@ def distort(camera: Camera, normalised: ArrayLike) -> Array:
         bent = angle * (1 + t2 * (k1 + t2 * (k2 + t2 * (k3 + t2 * k4))))
         factor: Array = np.where(r > 1e-8, bent / np.maximum(r, 1e-8), 1.0)
         return xy * factor[..., None]
-    k1, k2, p1, p2, k3, k4, k5, k6 = (*camera.distortion, *(0.0,) * 4)[:8]
+    k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4, tilt_x, tilt_y = (*camera.distortion, *(0.0,) * 14)[:14]
     radial = (1 + r2 * (k1 + r2 * (k2 + r2 * k3))) / (1 + r2 * (k4 + r2 * (k5 + r2 * k6)))
     cross = 2 * x * y
-    return np.stack(
+    bent = np.stack(
         [
-            x * radial + p1 * cross + p2 * (r2 + 2 * x * x),
-            y * radial + p2 * cross + p1 * (r2 + 2 * y * y),
+            x * radial + p1 * cross + p2 * (r2 + 2 * x * x) + r2 * (s1 + r2 * s2),
+            y * radial + p2 * cross + p1 * (r2 + 2 * y * y) + r2 * (s3 + r2 * s4),
         ],
         axis=-1,
     )
+    return _tilted(bent, tilt_x, tilt_y) if tilt_x or tilt_y else bent
+
+
+def _tilted(xy: Array, tilt_x: float, tilt_y: float) -> Array:
+    """Where a sensor that is turned by tilt_x, then tilt_y (rad, Scheimpflug) sees what a straight one sees at xy."""
+    cos_x, sin_x, cos_y, sin_y = np.cos(tilt_x), np.sin(tilt_x), np.cos(tilt_y), np.sin(tilt_y)
+    turn = np.array([[cos_y, 0, -sin_y], [0, 1, 0], [sin_y, 0, cos_y]]) @ np.array(
+        [[1, 0, 0], [0, cos_x, sin_x], [0, -sin_x, cos_x]]
+    )
+    along = np.array([[turn[2, 2], 0, -turn[0, 2]], [0, turn[2, 2], -turn[1, 2]], [0, 0, 1]])
+    through = along @ turn
+    seen = xy @ through[:, :2].T + through[:, 2]
+    tilted: Array = seen[..., :2] / seen[..., 2:]
+    return tilted
 
 
 def project(camera: Camera, points: ArrayLike) -> Array:
