@@ -39,7 +39,7 @@ class Calibration:
         the first image on; after that they go without; `without` says what then happens to them."""
         self._expected = expected
         self._patience_s = patience_s
-        self._rectified = rectified
+        self.rectified = rectified
         self._without = without
         self._now = now
         self._lock = threading.Lock()
@@ -49,7 +49,7 @@ class Calibration:
 
     def add(self, msg: Any) -> None:
         """Take a CameraInfo. Raises InputError for one that cannot be used; the last good one stays."""
-        stamp, camera = stamp_ns(msg.header), decode_camera_info(msg, rectified=self._rectified)
+        stamp, camera = stamp_ns(msg.header), decode_camera_info(msg, rectified=self.rectified)
         with self._lock:
             self._by_stamp[stamp] = (camera, frame_name(msg.header, ""))
             self._by_stamp.move_to_end(stamp)

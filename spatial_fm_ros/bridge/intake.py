@@ -28,6 +28,7 @@ from spatial_fm_ros.bridge.health import InputHealth
 from spatial_fm_ros.bridge.helper_node import HelperNode
 from spatial_fm_ros.bridge.inputs import InputTopic, expected_inputs, info_role, subscribe
 from spatial_fm_ros.bridge.pose_feed import PoseFeed
+from spatial_fm_ros.bridge.topic_names import is_rectified_name
 from spatial_fm_ros.core.config import RosConfig
 from spatial_fm_ros.core.errors import InputError, SpatialFMError
 from spatial_fm_ros.core.pipeline import Pipeline
@@ -66,6 +67,7 @@ class Intake:
         self._health = health
         self._on_time_jump = on_time_jump
         self._watch = StampWatch()
+        self._scan_remark = ""
         self.calibration = Calibration(bool(config.camera_info_topic), config.missing_after_s, config.image_rectified)
         self._companions: dict[str, CompanionInput] = {}  # by role, from the first `open` on
         self._helper: HelperNode | None = None
@@ -107,9 +109,10 @@ class Intake:
 
     @property
     def remarks(self) -> list[tuple[str, str]]:
-        """(role of the camera info, what is odd about it), for each camera where something is."""
+        """(role, what is odd about that input): camera infos that do not fit, scans without usable point times."""
         cameras = [("image", self.calibration), *((role, c.calibration) for role, c in self._companions.items())]
-        return [(info_role(role), calibration.remark) for role, calibration in cameras if calibration.remark]
+        found = [(info_role(role), calibration.remark) for role, calibration in cameras if calibration.remark]
+        return [*found, ("points", self._scan_remark)] if self._scan_remark else found
 
     # -- messages ----------------------------------------------------------------------------
 
@@ -123,13 +126,16 @@ class Intake:
         }
         for wanted in self.inputs:
             decode = decode_compressed_image if wanted.is_compressed else decode_image
+            rectified = self._config.image_rectified or is_rectified_name(wanted.topic)
             if wanted.role == "image":
+                self.calibration.rectified = rectified
                 handlers["image"] = partial(self._image, decode)
             elif wanted.is_image:
                 camera = self._companions.get(wanted.role)
                 if camera is None:
                     camera = CompanionInput(wanted.role, decode, self._config, self._pipeline, self._poses)
                     self._companions[wanted.role] = camera
+                camera.calibration.rectified = rectified
                 handlers[wanted.role] = partial(self._companion, camera)
                 handlers[info_role(wanted.role)] = camera.calibration.add
         return handlers
@@ -161,6 +167,7 @@ class Intake:
     def _points(self, msg: Any) -> None:
         if self.running:
             scan = decode_points(msg)
+            self._scan_remark = scan.remark
             self._poses.saw("lidar", scan.frame_id)
             self._pipeline.add_scan(scan)
             self._poses.add_scan(scan)

@@ -24,6 +24,7 @@ from spatial_fm_ros.bridge.decode import (
 from spatial_fm_ros.bridge.frames import TransformTree
 from spatial_fm_ros.bridge.inputs import InputTopic, expected_inputs, info_role, subscribe
 from spatial_fm_ros.bridge.motion_record import MotionRecord
+from spatial_fm_ros.bridge.topic_names import is_rectified_name
 from spatial_fm_ros.bridge.topics import inspect_topic
 from spatial_fm_ros.core.calibration.report import Finding
 from spatial_fm_ros.core.config import Config
@@ -52,6 +53,7 @@ class Heard:
     frames: Counter[str] = field(default_factory=Counter)
     children: Counter[str] = field(default_factory=Counter)
     bad: Counter[str] = field(default_factory=Counter)
+    remarks: Counter[str] = field(default_factory=Counter)
     facts: str = ""
     size: tuple[int, int] | None = None
     camera: Camera | None = None
@@ -159,7 +161,7 @@ class TopicCheck:
             self._motion.add_image(stamp_ns(msg.header), image)
 
     def _read_camera_info(self, heard: Heard, msg: Any) -> None:
-        heard.camera = decode_camera_info(msg, rectified=self._config.image_rectified)
+        heard.camera = decode_camera_info(msg, rectified=self._is_rectified(heard.wanted.role))
         heard.size = (int(msg.width), int(msg.height))
         if heard.camera is None:
             heard.facts = "not calibrated"
@@ -167,11 +169,17 @@ class TopicCheck:
             focal = heard.camera.K[0, 0]
             heard.facts = f"{heard.camera.width}x{heard.camera.height} {heard.camera.distortion_model} f={focal:.0f}"
 
+    def _is_rectified(self, info: str) -> bool:
+        """Whether the images of a camera info's role are rectified already."""
+        images = (each.wanted for each in self.heard if each.wanted.is_image and info_role(each.wanted.role) == info)
+        return self._config.image_rectified or any(is_rectified_name(image.topic) for image in images)
+
     def _read_points(self, heard: Heard, msg: Any) -> None:
         scan = decode_points(msg)
         columns = (("intensity", scan.intensity), ("ring", scan.ring), ("time", scan.point_times_ns))
         extra = [name for name, column in columns if column is not None]
         heard.facts = f"{len(scan.points)} points" + (f" with {', '.join(extra)}" if extra else "")
+        heard.remarks[scan.remark] += bool(scan.remark)
         self._motion.add_scan(scan)
 
     def _read_odometry(self, heard: Heard, msg: Any) -> None:
@@ -188,6 +196,9 @@ class TopicCheck:
             if not troubles:
                 found.append(Problem(f"{role}: {topic} has a publisher but brings no messages."))
             return found
+        for remark, count in heard.remarks.most_common(3):
+            if count:
+                found.append(Problem(f"{role}: {remark} ({count} of {heard.count}).", fatal=False))
         for reason, count in heard.bad.most_common(3):
             found.append(Problem(f"{role}: {count} of {heard.count} messages cannot be used: {reason}"))
         if "" in heard.frames:

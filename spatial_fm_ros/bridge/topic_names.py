@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from spatial_fm_ros.core.config import RosConfig
 from spatial_fm_ros.core.errors import ConfigError
 
@@ -10,6 +12,16 @@ def camera_info_beside(image_topic: str) -> str:
     """camera_info in the namespace of an image topic, as image drivers publish it."""
     folder, slash, _ = image_topic.removesuffix("/compressed").rpartition("/")
     return f"{folder}{slash}camera_info"
+
+
+def is_rectified_name(image_topic: str) -> bool:
+    """Whether a topic's images are rectified by image_proc's custom: 'rect' is a word of its last name.
+
+    image_rect, image_rect_color, left_rect/compressed, color/rect/image; not direct/image or rectangle_image.
+    """
+    names = image_topic.removesuffix("/compressed").split("/")
+    words = re.split(r"[^a-z0-9]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", names[-1]).lower())
+    return "rect" in words or "rectified" in words or names[-2:-1] in (["rect"], ["rectified"])
 
 
 def companion_topics(config: RosConfig) -> list[tuple[str, str]]:

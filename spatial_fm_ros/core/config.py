@@ -191,7 +191,7 @@ class MapConfig:
 class RosConfig:
     image_topic: str = param("image", "image topic")
     image_compressed: bool = param(False, "the image topic is a CompressedImage; also assumed when it ends in /compressed")
-    image_rectified: bool = param(False, "the images are rectified already: use P of CameraInfo and no distortion")
+    image_rectified: bool = param(False, "the images are rectified already: use P of CameraInfo (K where P is empty) and no distortion; also assumed where 'rect' is a word of the image topic's name")
     camera_info_topic: str = param("camera_info", "camera info topic")
     companion_image_topics: str = param("", "images of the rig's other cameras (a stereo camera's second one), taken at the same instants and calibrated, separated by commas; empty = none")
     companion_camera_info_topics: str = param("", "their camera info, in the same order; empty = camera_info beside each image topic")

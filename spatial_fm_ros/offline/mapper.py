@@ -127,6 +127,8 @@ class _Run:
                 self._record_pose(sample)
             elif isinstance(sample, LidarScan):
                 self.record.scans += 1
+                if sample.remark:
+                    self.record.scan_remarks[sample.remark] += 1
                 self._take_lidar_pose(sample)
             else:
                 self.record.imu_samples += 1

@@ -71,6 +71,7 @@ class RunRecord:
     bad_samples: Counter[str] = field(default_factory=Counter)
     companion_images: int = 0
     scans: int = 0
+    scan_remarks: Counter[str] = field(default_factory=Counter)
     imu_samples: int = 0
     odom_from_camera: dict[int, Array] = field(default_factory=dict)
     scale_states: dict[int, ScaleState] = field(default_factory=dict)

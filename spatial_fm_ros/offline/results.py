@@ -152,6 +152,10 @@ def _write_views(folder: Path, views: dict[str, Image], files: list[str]) -> Non
 def _notes(source: Source, record: RunRecord) -> list[str]:
     notes = list(source.summary())
     notes += [f"Refused {count} times: {reason}" for reason, count in record.bad_samples.most_common()]
+    notes += [
+        f"{count} of {record.scans} LiDAR scans: {remark}; they count as taken at their stamp all at once."
+        for remark, count in record.scan_remarks.most_common()
+    ]
     if len(record.frame_stamps) == 1:
         notes.append("Only one image came; a map needs at least two from different places.")
     return list(dict.fromkeys(notes))

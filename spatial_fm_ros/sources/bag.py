@@ -82,7 +82,8 @@ class BagSource(Source):
         info = self._first(topics.camera_info) if topics.camera_info else None
         image = self._first(topics.image)
         frame = frame_name(image.header, frame) if image is not None else frame
-        return BagCamera(topics, frame, info, self.bad, options)
+        rectified = topics.rectified or self.options.image_rectified
+        return BagCamera(topics, frame, info, self.bad, options, rectified)
 
     def _place(self, companions: list[BagCamera]) -> dict[str, BagCamera]:
         """The rig's other cameras that can be used, by image topic; the rig learns where they sit."""

@@ -18,16 +18,24 @@ class BagCamera:
 
     frame: the frame its images come in where their header names none. info: the newest CameraInfo, None before the
     first. What cannot be decoded is counted in `bad`. options: whose intrinsics stand above CameraInfo, if any.
+    rectified: its images have no distortion, and P counts.
     """
 
     def __init__(
-        self, topics: CameraTopics, frame: str, info: Any, bad: Counter[str], options: SourceOptions | None = None
+        self,
+        topics: CameraTopics,
+        frame: str,
+        info: Any,
+        bad: Counter[str],
+        options: SourceOptions | None = None,
+        rectified: bool = False,
     ) -> None:
         self.topics = topics
         self.frame = frame
         self.info = info
         self._bad = bad
         self._options = options
+        self._rectified = rectified
         self._known: tuple[Any, tuple[int, int], Camera | None] | None = None
 
     def decoder(self, message: Any, stamp_ns: int) -> Callable[[], Frame | None]:
@@ -55,7 +63,7 @@ class BagCamera:
             return self._known[2]
         camera = None
         try:
-            camera = decode_camera_info(info, size, rectified=self.topics.rectified)
+            camera = decode_camera_info(info, size, rectified=self._rectified)
         except InputError as error:
             self._bad[f"{self.topics.camera_info}: {error}"] += 1
         if self._known is not None and camera is not None and _same_camera(self._known[2], camera):

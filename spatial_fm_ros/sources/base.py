@@ -40,6 +40,7 @@ class SourceOptions:
     pose_source: str = "odometry"  # odometry, tf, lidar, none
     odom_frame: str = "odom"
     base_frame: str = "base_link"
+    image_rectified: bool = False  # images of all topics are rectified, whatever their names say
     rate_hz: float = 0.0  # image folders and videos without stamps; 0 = the input's own, or 30
     every: int = 1  # every n-th image
     start_s: float = 0.0  # seconds from the beginning of the recording
@@ -71,6 +72,7 @@ class SourceOptions:
             "pose_source": ros.pose_source,
             "odom_frame": ros.odom_frame,
             "base_frame": ros.base_frame,
+            "image_rectified": ros.image_rectified,
         }
         merged.update({key: value for key, value in others.items() if value is not None})
         return SourceOptions(**merged)  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from spatial_fm_ros.bridge.topic_names import camera_info_beside
+from spatial_fm_ros.bridge.topic_names import camera_info_beside, is_rectified_name
 from spatial_fm_ros.core.errors import InputError
 from spatial_fm_ros.sources.bag_files import TopicInfo
 from spatial_fm_ros.sources.base import SourceOptions, topic_list
@@ -31,7 +31,7 @@ class CameraTopics:
     @property
     def rectified(self) -> bool:
         """By the naming convention of image_proc the images are already rectified."""
-        return any("rect" in part for part in base_image_topic(self.image).rsplit("/", 1)[-1:])
+        return is_rectified_name(self.image)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spatial_fm_ros.bridge.topic_names import camera_info_beside, companion_topics
+from spatial_fm_ros.bridge.topic_names import camera_info_beside, companion_topics, is_rectified_name
 from spatial_fm_ros.core.config import RosConfig
 from spatial_fm_ros.core.errors import ConfigError
 
@@ -23,6 +23,26 @@ NAMES = st.lists(st.from_regex(r"/?[a-z]+(/[a-z0-9_]+){0,3}", fullmatch=True), m
 )
 def test_camera_info_lies_beside_the_image(image, info):
     assert camera_info_beside(image) == info
+
+
+@pytest.mark.parametrize(
+    ("image", "rectified"),
+    [
+        ("/cam/image_rect", True),
+        ("/cam/image_rect_color/compressed", True),
+        ("left/imageRect", True),
+        ("/zed/rgb/color/rect/image", True),
+        ("/infra1/image_rect_raw", True),
+        ("/cam/image_rectified", True),
+        ("/cam/image_raw", False),
+        ("/cam/direct", False),
+        ("/cam/rectangle_image", False),
+        ("/rect_robot/image_raw", False),
+        ("/cam/image_unrectified", False),
+    ],
+)
+def test_rect_is_a_word_of_the_name(image, rectified):
+    assert is_rectified_name(image) is rectified
 
 
 @given(NAMES, st.booleans(), st.sampled_from([",", ", ", " , "]))
