@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from spatial_fm_ros.core.align.aside import MapAside, MapsAside
 from spatial_fm_ros.core.align.submap import Trajectory
 from spatial_fm_ros.core.align.world import Integrated, Rescaling, World
 from spatial_fm_ros.core.calibration.estimate import SensorCorrection
@@ -69,6 +70,7 @@ class Pipeline:
         if config.calibration.refine:
             self.refinement = Refinement(config.calibration, self.sensors, self.observers.extrinsic)
         self._world = self._new_world()
+        self._aside = MapsAside()
         self._next_id = 0
         self._spare: Keyframe | None = None
         self._epoch = 0  # counts resets: a window in the model's hands then belongs to the past
@@ -250,18 +252,47 @@ class Pipeline:
         with self._world_lock:
             self._world.loaded.append(cloud)
 
-    def reset(self) -> None:
-        """Forget every sample, window, pose, voxel and correction; the model stays loaded."""
+    def maps_aside(self) -> list[MapAside]:
+        """What `set_aside` keeps, oldest first; together with the map no more than `map.max_voxels` voxels."""
+        with self._world_lock:
+            return list(self._aside.maps)
+
+    @property
+    def aside_forgotten(self) -> int:
+        """Points of maps aside that had to give way to newer ones."""
+        return self._aside.forgotten
+
+    def set_aside(self, why: str, line: int = 0, now: int | None = None) -> bool:
+        """Time went elsewhere: as `reset`, but the map is kept aside, see `maps_aside`.
+
+        why: in words. line: the time line that the map's images were of. now: the one that goes on; a map aside of
+        that line is the map again. True where one was.
+        """
         with self._intake_lock, self._world_lock:
-            self._gate.reset()
-            self._windows.reset()
-            self.sensors.clear()
-            if self.refinement is not None:
-                self.refinement.reset()
-            self._epoch += 1
-            self._spare = None
-            self._world = self._new_world()
-            self.stats = PipelineStats(resets=self.stats.resets + 1)
+            self._aside.put(self._world, why, line)
+            joined = None if now is None else self._aside.take_back(now)
+            self._begin(joined)
+            self._aside.bound(self.config.map.max_voxels - self._world.map_size)
+            return joined is not None
+
+    def reset(self) -> None:
+        """Forget every sample, window, pose, voxel and correction, what is aside too; the model stays loaded."""
+        with self._intake_lock, self._world_lock:
+            self._aside = MapsAside()
+            self._begin(None)
+
+    def _begin(self, world: World | None) -> None:
+        """Nothing was heard yet, and `world` (None: an empty one) is the map. The caller holds both locks."""
+        self._gate.reset()
+        self._windows.reset()
+        self.sensors.clear()
+        if self.refinement is not None:
+            self.refinement.reset()
+        self._epoch += 1
+        self._spare = None
+        fresh = self._new_world()  # observers forget
+        self._world = world if world is not None else fresh
+        self.stats = PipelineStats(resets=self.stats.resets + 1, submaps=len(self._world.submaps))
 
     def _new_world(self) -> World:
         self.observers.reset()
@@ -323,6 +354,7 @@ class Pipeline:
             self.stats.failed_windows += 1
             return _update(window, None, (), self._world.scale, state, note, self._world.map_size)
         result = self._world.integrate(window, prediction, seen_along)
+        self._aside.bound(self.config.map.max_voxels - self._world.map_size)
         if self.refinement is not None:
             self.refinement.observe(window, prediction)
         self.stats.submaps = len(self._world.submaps)

@@ -167,7 +167,7 @@ class Reconstruct(LifecycleNode):
     def _on_clock_jump_back(self) -> None:
         self._tree.clear()
         if self.session is not None:
-            self.session.reset("the clock jumped back")
+            self.session.set_aside("the clock jumped back")
 
     def _publish_status(self) -> None:
         session = self.session

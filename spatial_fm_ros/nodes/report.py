@@ -12,6 +12,7 @@ from spatial_fm_ros.core.calibration.told import in_words, sentences
 from spatial_fm_ros.core.types import ScaleState
 
 if TYPE_CHECKING:
+    from spatial_fm_ros.core.pipeline import Pipeline
     from spatial_fm_ros.nodes.reconstruct import Reconstruct
 
 
@@ -147,9 +148,21 @@ class HealthReport:
             ("submaps", str(pipeline.stats.submaps)),
             ("points", str(pipeline.map_size)),
             ("resets", str(pipeline.stats.resets)),
+            *_set_aside(pipeline),
         ]
         if scale.state is ScaleState.METRIC:
             return Finding(OK, "Metric.", values)
         level = WARN if self._node.config.ros.require_metric or scale.state is ScaleState.CONFLICT else OK
         held = " Outputs are held back (require_metric)." if self._node.config.ros.require_metric else ""
         return Finding(level, f"Scale is {scale.state.value}: {scale.reason}.{held}", values)
+
+
+def _set_aside(pipeline: Pipeline) -> list[tuple[str, str]]:
+    """Maps that automatic resets set aside, and what of them had to give way."""
+    said = [
+        (f"map {each.number} set aside", f"{each.size} points ({each.scale.state.value} scale): {each.why}")
+        for each in pipeline.maps_aside()
+    ]
+    if pipeline.aside_forgotten:
+        said.append(("points of maps aside forgotten (map.max_voxels)", str(pipeline.aside_forgotten)))
+    return said

@@ -84,9 +84,22 @@ class Session:
         with self._reset_lock:
             self._node.get_logger().info(f"Reset: {why}.")
             self.pipeline.reset()
-            self.intake.reset()
-            self.outputs.forget()
-            self.last = None
+            self._begin_anew()
+
+    def set_aside(self, why: str, line: int = 0, now: int | None = None) -> None:
+        """Time went elsewhere: as `reset`, but the map is kept aside, or joined again; see Pipeline.set_aside."""
+        with self._reset_lock:
+            points = self.pipeline.map_size
+            joined = self.pipeline.set_aside(why, line, now)
+            kept = f"a map of {points} points is set aside" if points else "there was no map yet"
+            back = f"; the map of before goes on with {self.pipeline.map_size} points" if joined else ""
+            self._node.get_logger().warning(f"Reset: {why}; {kept}{back}.")
+            self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self.intake.reset()
+        self.outputs.forget()
+        self.last = None
 
     def set_running(self, running: bool) -> None:
         """False: images and poses are ignored until true again."""
@@ -122,7 +135,7 @@ class Session:
 
     def _on_stamps_jump_back(self) -> None:
         self._tree.clear()
-        self.reset("image stamps jumped back (a bag that starts over?)")
+        self.set_aside("image stamps jumped back (a bag that starts over?)")
 
     def _is_ready(self) -> bool:
         """A window waits, and the pose of its newest keyframe has come or is given up."""

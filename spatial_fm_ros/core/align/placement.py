@@ -50,13 +50,16 @@ def place_on_submap(
 def start_submap(
     window: Window, prediction: Prediction, previous: PosedKeyframe | None, world_from_odom: Array | None
 ) -> Sim3:
-    """world_from_window of a new submap, by its first posed keyframe.
+    """world_from_window of a new submap, by its first posed keyframe (that has odometry, where the world has it).
 
     With odometry the keyframe goes where odometry has it (under the correction known so far); else
     onto the last pose of the world, as large as the last depth seen there; else to the origin,
     looking along x, with a median depth of `TYPICAL_DEPTH` units.
     """
-    first = int(np.flatnonzero(prediction.posed)[0])
+    posed = [int(i) for i in np.flatnonzero(prediction.posed)]
+    first = posed[0]
+    if world_from_odom is not None:  # the first one may have come before any pose did
+        first = next((i for i in posed if window.keyframes[i].odom_from_camera is not None), first)
     keyframe = window.keyframes[first]
     world_from_camera = _first_pose(keyframe, previous, world_from_odom)
     scale = _matching_scale(prediction, previous) if keyframe.odom_from_camera is None else 1.0
