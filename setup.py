@@ -32,6 +32,8 @@ setup(
         "safetensors>=0.4.3",
         "huggingface_hub>=0.34",
         "kiss-icp>=1.2",
+        "simplejpeg>=1.7",
+        "jsonschema>=4",
         "gtsam>=4.3",
         "rosbags>=0.10",
         "pyyaml>=6",

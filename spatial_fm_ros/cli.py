@@ -117,6 +117,7 @@ def map_command(
         start_s=start,
         stop_s=stop,
         intrinsics=intrinsics,
+        max_pixels=settings.intake.max_pixels,
     )
     with open_source(input, options) as source:
         folder = prepare_output(output, overwrite)

@@ -6,25 +6,25 @@ from collections.abc import Callable
 from typing import Any
 
 from spatial_fm_ros.bridge.calibration import Calibration, CalibrationPending
-from spatial_fm_ros.bridge.decode import frame_name, stamp_ns
+from spatial_fm_ros.bridge.decode import PackedImage, frame_name, stamp_ns
 from spatial_fm_ros.bridge.pose_feed import PoseFeed
 from spatial_fm_ros.core.config import RosConfig
 from spatial_fm_ros.core.pipeline import Pipeline
-from spatial_fm_ros.core.types import CompanionFrame, Frame, Image
+from spatial_fm_ros.core.types import CompanionFrame, Frame
 
 
 class CompanionInput:
     """Gives images their calibration and tells `poses` in which frame they come."""
 
     def __init__(
-        self, role: str, decode: Callable[[Any], Image], config: RosConfig, pipeline: Pipeline, poses: PoseFeed
+        self, role: str, unpack: Callable[[Any], PackedImage], config: RosConfig, pipeline: Pipeline, poses: PoseFeed
     ) -> None:
-        """`role`: the camera's name among the inputs; `decode`: its kind of image message to RGB uint8 [h, w, 3]."""
+        """`role`: the camera's name among the inputs; `unpack`: takes its kind of image message."""
         self.role = role
         self.calibration = Calibration(
             True, config.missing_after_s, config.image_rectified, without="these images cannot be used"
         )
-        self._decode = decode
+        self._unpack = unpack
         self._pipeline = pipeline
         self._poses = poses
 
@@ -32,9 +32,9 @@ class CompanionInput:
         """Raises InputError for an image that cannot be used; without calibration it is one."""
         stamp, frame = stamp_ns(msg.header), frame_name(msg.header, self.role)
         self._poses.saw_companion(self.role, frame)
-        image = self._decode(msg)
+        image = self._unpack(msg)
         try:
-            camera = self.calibration.camera_for(stamp, (image.shape[1], image.shape[0]), frame)
+            camera = self.calibration.camera_for(stamp, image.size, frame)
         except CalibrationPending:
             return
-        self._pipeline.add_companion(CompanionFrame(Frame(stamp, image, camera, frame)))
+        self._pipeline.add_companion(CompanionFrame(Frame(stamp, image.pixels(), camera, frame)))

@@ -5,7 +5,14 @@ Whatever a message holds, these functions return a valid sample or raise InputEr
 """
 
 from spatial_fm_ros.bridge.decode_camera_info import decode_camera_info
-from spatial_fm_ros.bridge.decode_images import ENCODINGS, decode_compressed_image, decode_image
+from spatial_fm_ros.bridge.decode_images import (
+    ENCODINGS,
+    PackedImage,
+    decode_compressed_image,
+    decode_image,
+    open_compressed_image,
+    open_image,
+)
 from spatial_fm_ros.bridge.decode_motion import (
     decode_imu,
     decode_odometry,
@@ -17,6 +24,7 @@ from spatial_fm_ros.bridge.decode_points import decode_points
 
 __all__ = [
     "ENCODINGS",
+    "PackedImage",
     "decode_camera_info",
     "decode_compressed_image",
     "decode_image",
@@ -25,5 +33,7 @@ __all__ = [
     "decode_points",
     "decode_transform",
     "frame_name",
+    "open_compressed_image",
+    "open_image",
     "stamp_ns",
 ]

@@ -7,6 +7,7 @@ meaning; they are read as OpenCV orders them (8UC1 grey, 8UC3 BGR, 8UC4 BGRA, 16
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +16,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spatial_fm_ros.core.errors import InputError
+from spatial_fm_ros.core.io.names import shown
+from spatial_fm_ros.core.pictures.decode import MAX_PIXELS, rgb8, stored_pixels
+from spatial_fm_ros.core.pictures.header import read_header
 from spatial_fm_ros.core.types import Image
 
 Pixels = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class PackedImage:
+    """An image message whose size is known and whose pixels are not decoded yet.
+
+    size: (width, height). pixels: decodes, RGB uint8 [height, width, 3]; raises InputError for damaged data.
+    """
+
+    size: tuple[int, int]
+    pixels: Callable[[], Image]
 
 
 @dataclass(frozen=True)
@@ -70,17 +85,102 @@ def as_bytes(data: Any) -> NDArray[np.uint8]:
     return np.frombuffer(data, np.uint8)
 
 
+def open_image(msg: Any) -> PackedImage:
+    """A sensor_msgs/Image. Raises InputError on a zero size."""
+    width, height = int(msg.width), int(msg.height)
+    if width == 0 or height == 0:
+        raise InputError(f"An image needs a positive size, got {width}x{height}; check the camera driver.")
+    return PackedImage((width, height), lambda: _decode_raw(msg, width, height))
+
+
 def decode_image(msg: Any) -> Image:
     """RGB uint8 [H, W, 3] of a sensor_msgs/Image; may share the message's memory.
 
     16-bit values are scaled to 8 bits (65535 -> 255) as cv_bridge does. Raises InputError on a zero
     size, an unknown or non-colour encoding, a step that cannot hold a row, truncated or over-long data.
     """
-    width, height, step = int(msg.width), int(msg.height), int(msg.step)
-    encoding = str(msg.encoding)
+    return open_image(msg).pixels()
+
+
+def open_compressed_image(msg: Any, max_pixels: int = MAX_PIXELS) -> PackedImage:
+    """A sensor_msgs/CompressedImage holding a JPEG, PNG or another format of `core.pictures`.
+
+    Raises InputError for compressed depth, for an empty, cut-off or unreadable picture, and for one of more than
+    `max_pixels`.
+    """
+    stated = _Format.parse(str(msg.format))
+    try:
+        header = read_header(as_bytes(msg.data).tobytes()).bounded(max_pixels)
+    except InputError as error:
+        hint = " Video streams need a decoder node first." if "no readable" in str(error) else ""
+        raise InputError(f"Compressed image of format '{stated.shown}': {error}{hint}") from error
+    return PackedImage(header.size, lambda: stated.colours(stored_pixels(header), header.format))
+
+
+def decode_compressed_image(msg: Any, max_pixels: int = MAX_PIXELS) -> Image:
+    """RGB uint8 [H, W, 3] of a sensor_msgs/CompressedImage, with the colours that its `format` says.
+
+    EXIF orientation is ignored: CameraInfo describes the pixels as stored. Raises InputError as `open_compressed_image`
+    and for damaged data.
+    """
+    return open_compressed_image(msg, max_pixels).pixels()
+
+
+@dataclass(frozen=True)
+class _Format:
+    """'<encoding>; <codec> compressed <stored encoding>' as image_transport writes it; any part may be missing.
+
+    encoding: of the image before it was compressed. stored: what the pixels were turned into first; empty where the
+    image was compressed as it came.
+    """
+
+    encoding: str
+    stored: str
+    shown: str
+
+    @staticmethod
+    def parse(text: str) -> _Format:
+        """Raises InputError for what is no colour image."""
+        lower, name = text.lower(), shown(text, 60)
+        if "compresseddepth" in lower:
+            raise InputError(
+                f"Format '{name}' is compressed depth; choose the camera's colour topic (…/image_raw/compressed)."
+            )
+        before, separator, after = lower.partition(";")
+        encoding = before.strip() if separator else ""
+        if encoding[:2] in ("32", "64") or encoding[:4] in ("8sc1", "16sc"):
+            raise InputError(
+                f"Format '{name}' is a depth or raw numeric image, not a colour one; choose the camera's colour topic."
+            )
+        return _Format(encoding, after.partition("compressed")[2].strip(), name)
+
+    def colours(self, pixels: Pixels, codec: str) -> Image:
+        """RGB uint8 [H, W, 3] of the pixels stored, [H, W] or [H, W, 3] in the order the file claims."""
+        if self.encoding.startswith("bayer_") and self.stored in ("", self.encoding):
+            return self._from_mosaic(pixels)
+        if pixels.ndim == 3 and self._is_swapped(codec):
+            pixels = pixels[..., ::-1]
+        return rgb8(pixels)
+
+    def _from_mosaic(self, pixels: Pixels) -> Image:
+        if pixels.ndim == 3:
+            if (pixels[..., :1] != pixels).any():
+                return rgb8(pixels)  # the sender made colours of it
+            pixels = np.ascontiguousarray(pixels[..., 0])
+        layout = PACKED.get(f"{self.encoding.rstrip('0123456789')}8")
+        if layout is None or layout.code is None:
+            raise InputError(f"Format '{self.shown}' is a mosaic of a pattern that is not known; send colours instead.")
+        return rgb8(cv2.cvtColor(pixels, layout.code))
+
+    def _is_swapped(self, codec: str) -> bool:
+        """Whether red and blue changed places: image_transport compresses whatever it holds as if it were BGR."""
+        stored = self.stored or (self.encoding if codec == "TIFF" else "")  # TIFFs are made without turning into BGR
+        return stored.startswith("rgb")
+
+
+def _decode_raw(msg: Any, width: int, height: int) -> Image:
+    step, encoding = int(msg.step), str(msg.encoding)
     data = as_bytes(msg.data)
-    if width == 0 or height == 0:
-        raise InputError(f"An image needs a positive size, got {width}x{height}; check the camera driver.")
     if encoding in PLANAR:
         return _decode_planar(encoding, width, height, step, data)
     layout = PACKED.get(encoding)
@@ -90,7 +190,7 @@ def decode_image(msg: Any) -> Image:
             if encoding[:2] in ("32", "64") or "S" in encoding
             else f"convert it to rgb8; known are {', '.join(ENCODINGS)}"
         )
-        raise InputError(f"Unknown image encoding '{encoding[:40]}': {hint}.")
+        raise InputError(f"Unknown image encoding '{shown(encoding, 40)}': {hint}.")
     if layout.code in (cv2.COLOR_YUV2RGB_UYVY, cv2.COLOR_YUV2RGB_YUYV) and width % 2:
         raise InputError(f"Encoding '{encoding}' stores pixels in pairs and needs an even width, got {width}.")
     pixels = _rows(data, height, step, width * layout.channels * layout.bytes_per_channel, encoding)
@@ -100,38 +200,7 @@ def decode_image(msg: Any) -> Image:
     pixels = pixels.reshape(height, width, layout.channels)
     if layout.code is not None:
         pixels = cv2.cvtColor(np.ascontiguousarray(pixels), layout.code)
-    if pixels.dtype == np.uint16:
-        pixels = cv2.convertScaleAbs(np.ascontiguousarray(pixels), alpha=255.0 / 65535.0)
-    return np.require(pixels, np.uint8, ("C", "W"))
-
-
-def decode_compressed_image(msg: Any) -> Image:
-    """RGB uint8 [H, W, 3] of a sensor_msgs/CompressedImage holding a JPEG or PNG (or what OpenCV reads).
-
-    EXIF orientation is ignored: CameraInfo describes the pixels as stored. Raises InputError on an
-    empty, truncated or unreadable picture and on compressed depth.
-    """
-    kind = str(msg.format).lower()
-    if "compresseddepth" in kind:
-        raise InputError(
-            f"Format '{str(msg.format)[:60]}' is compressed depth; choose the camera's colour topic "
-            "(…/image_raw/compressed)."
-        )
-    data = as_bytes(msg.data)
-    if data.size == 0:
-        raise InputError("A compressed image came without data; check the camera driver.")
-    _check_complete(data)
-    try:
-        pixels = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error as error:
-        raise InputError(f"A compressed image of {data.size} bytes cannot be decoded: {error.err}.") from error
-    if pixels is None:
-        raise InputError(
-            f"A compressed image of {data.size} bytes (format '{str(msg.format)[:60]}') is no readable "
-            "JPEG or PNG; expected one of these. Video streams need a decoder node first."
-        )
-    # image_transport says 'compressed rgb8' where it stored the channels swapped.
-    return pixels if "compressed rgb" in kind else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+    return rgb8(pixels)
 
 
 def _rows(data: NDArray[np.uint8], height: int, step: int, row: int, encoding: str) -> Pixels:
@@ -159,12 +228,3 @@ def _decode_planar(encoding: str, width: int, height: int, step: int, data: NDAr
         raise InputError(f"Encoding '{encoding}' needs an even width and height, got {width}x{height}.")
     pixels = _rows(data, height * 3 // 2, step, width, encoding)
     return cv2.cvtColor(np.ascontiguousarray(pixels), PLANAR[encoding])  # type: ignore[return-value]
-
-
-def _check_complete(data: NDArray[np.uint8]) -> None:
-    """Decoders fill the missing part of a cut picture with grey and say nothing, so its end is looked at."""
-    head, tail = data[:8].tobytes(), data[-4096:].tobytes().rstrip(b"\0")
-    if head.startswith(b"\xff\xd8") and b"\xff\xd9" not in tail[-64:]:
-        raise InputError(f"Truncated JPEG: {data.size} bytes without an end marker; check the link and the driver.")
-    if head == b"\x89PNG\r\n\x1a\n" and b"IEND" not in tail[-64:]:
-        raise InputError(f"Truncated PNG: {data.size} bytes without an end chunk; check the link and the driver.")

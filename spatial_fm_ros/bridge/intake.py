@@ -16,12 +16,13 @@ from spatial_fm_ros.bridge.calibration import Calibration, CalibrationPending
 from spatial_fm_ros.bridge.clock import StampWatch
 from spatial_fm_ros.bridge.companion_input import CompanionInput
 from spatial_fm_ros.bridge.decode import (
-    decode_compressed_image,
-    decode_image,
+    PackedImage,
     decode_imu,
     decode_odometry,
     decode_points,
     frame_name,
+    open_compressed_image,
+    open_image,
     stamp_ns,
 )
 from spatial_fm_ros.bridge.health import InputHealth
@@ -32,7 +33,7 @@ from spatial_fm_ros.bridge.topic_names import is_rectified_name
 from spatial_fm_ros.core.config import RosConfig
 from spatial_fm_ros.core.errors import InputError, SpatialFMError
 from spatial_fm_ros.core.pipeline import Pipeline
-from spatial_fm_ros.core.types import Frame, Image
+from spatial_fm_ros.core.types import Frame
 
 
 @dataclass(frozen=True)
@@ -125,22 +126,23 @@ class Intake:
             "imu": self._imu,
         }
         for wanted in self.inputs:
-            decode = decode_compressed_image if wanted.is_compressed else decode_image
+            most = self._pipeline.config.intake.max_pixels
+            unpack = partial(open_compressed_image, max_pixels=most) if wanted.is_compressed else open_image
             rectified = self._config.image_rectified or is_rectified_name(wanted.topic)
             if wanted.role == "image":
                 self.calibration.rectified = rectified
-                handlers["image"] = partial(self._image, decode)
+                handlers["image"] = partial(self._image, unpack)
             elif wanted.is_image:
                 camera = self._companions.get(wanted.role)
                 if camera is None:
-                    camera = CompanionInput(wanted.role, decode, self._config, self._pipeline, self._poses)
+                    camera = CompanionInput(wanted.role, unpack, self._config, self._pipeline, self._poses)
                     self._companions[wanted.role] = camera
                 camera.calibration.rectified = rectified
                 handlers[wanted.role] = partial(self._companion, camera)
                 handlers[info_role(wanted.role)] = camera.calibration.add
         return handlers
 
-    def _image(self, decode: Callable[[Any], Image], msg: Any) -> None:
+    def _image(self, unpack: Callable[[Any], PackedImage], msg: Any) -> None:
         self.last_image_s = time.monotonic()
         self.frames += 1
         stamp = stamp_ns(msg.header)
@@ -151,13 +153,13 @@ class Intake:
             return
         frame = frame_name(msg.header, "camera")
         self._poses.saw("camera", frame)
-        image = decode(msg)
+        image = unpack(msg)
         try:
-            camera = self.calibration.camera_for(stamp, (image.shape[1], image.shape[0]), frame)
+            camera = self.calibration.camera_for(stamp, image.size, frame)  # a wrong size is never decoded
         except CalibrationPending:
             self.skipped += 1
             return
-        if self._pipeline.offer(Frame(stamp, image, camera, frame)).kept:
+        if self._pipeline.offer(Frame(stamp, image.pixels(), camera, frame)).kept:
             self.newest_keyframe = Arrival(stamp, time.monotonic())
 
     def _companion(self, camera: CompanionInput, msg: Any) -> None:

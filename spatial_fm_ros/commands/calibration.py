@@ -52,6 +52,7 @@ def check_calibration(
         start_s=start,
         stop_s=start + seconds,
         intrinsics=intrinsics,
+        max_pixels=settings.intake.max_pixels,
     )
     check = CalibrationCheck(settings.lidar)
     with open_source(input, options) as source:

@@ -41,6 +41,7 @@ class IntakeConfig:
     lidar_time_offset_s: float = param(0.0, "added to LiDAR stamps to bring them to the camera clock")
     imu_time_offset_s: float = param(0.0, "added to IMU stamps to bring them to the camera clock")
     companion_max_gap_s: float = param(0.01, "images of the rig's other cameras further than this from a keyframe are not taken with it", low=0.0, high=0.1)
+    max_pixels: int = param(134_217_728, "pictures whose header says more pixels than this are not decoded; 16384x8192 fits", low=4096, high=2**31)
     buffer_s: float = param(60.0, "seconds of poses, scans and IMU samples kept", low=1.0)
 
 

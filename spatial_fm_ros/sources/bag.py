@@ -83,7 +83,7 @@ class BagSource(Source):
         image = self._first(topics.image)
         frame = frame_name(image.header, frame) if image is not None else frame
         rectified = topics.rectified or self.options.image_rectified
-        return BagCamera(topics, frame, info, self.bad, options, rectified)
+        return BagCamera(topics, frame, info, self.bad, options, rectified, self.options.max_pixels)
 
     def _place(self, companions: list[BagCamera]) -> dict[str, BagCamera]:
         """The rig's other cameras that can be used, by image topic; the rig learns where they sit."""

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from spatial_fm_ros.bridge.decode import decode_camera_info, decode_compressed_image, decode_image, frame_name
+from spatial_fm_ros.bridge.decode import decode_camera_info, frame_name, open_compressed_image, open_image
 from spatial_fm_ros.core.errors import InputError
+from spatial_fm_ros.core.pictures.decode import MAX_PIXELS
 from spatial_fm_ros.core.types import Camera, Frame
 from spatial_fm_ros.sources.base import SourceOptions
 from spatial_fm_ros.sources.topics import CameraTopics
@@ -18,7 +19,7 @@ class BagCamera:
 
     frame: the frame its images come in where their header names none. info: the newest CameraInfo, None before the
     first. What cannot be decoded is counted in `bad`. options: whose intrinsics stand above CameraInfo, if any.
-    rectified: its images have no distortion, and P counts.
+    rectified: its images have no distortion, and P counts. max_pixels: larger pictures are not decoded.
     """
 
     def __init__(
@@ -29,12 +30,14 @@ class BagCamera:
         bad: Counter[str],
         options: SourceOptions | None = None,
         rectified: bool = False,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         self.topics = topics
         self.frame = frame
         self.info = info
         self._bad = bad
         self._options = options
+        self._max_pixels = max_pixels
         self._rectified = rectified
         self._known: tuple[Any, tuple[int, int], Camera | None] | None = None
 
@@ -45,12 +48,11 @@ class BagCamera:
 
     def _decode(self, message: Any, stamp_ns: int, info: Any) -> Frame | None:
         try:
-            image = decode_compressed_image(message) if self.topics.compressed else decode_image(message)
-            height, width = image.shape[:2]
-            camera = self._camera(info, (width, height))
+            image = open_compressed_image(message, self._max_pixels) if self.topics.compressed else open_image(message)
+            camera = self._camera(info, image.size)
             if self._options is not None:
-                camera = self._options.camera_for(width, height, camera)
-            return Frame(stamp_ns, image, camera, frame_name(message.header, self.frame))
+                camera = self._options.camera_for(*image.size, camera)
+            return Frame(stamp_ns, image.pixels(), camera, frame_name(message.header, self.frame))
         except InputError as error:
             self._bad[f"{self.topics.image}: {error}"] += 1
             return None

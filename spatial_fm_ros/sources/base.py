@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spatial_fm_ros.bridge.topic_names import listed
-from spatial_fm_ros.core.config import RosConfig
+from spatial_fm_ros.core.config import IntakeConfig, RosConfig
 from spatial_fm_ros.core.errors import InputError
 from spatial_fm_ros.core.types import Camera, Rig, Sample
 
@@ -45,6 +45,7 @@ class SourceOptions:
     every: int = 1  # every n-th image
     start_s: float = 0.0  # seconds from the beginning of the recording
     stop_s: float = float("inf")
+    max_pixels: int = IntakeConfig().max_pixels  # pictures that say they have more are not decoded
     intrinsics: str = ""  # fx,fy,cx,cy[,distortion...]; 'none' ignores what the input says
 
     def __post_init__(self) -> None:

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spatial_fm_ros.bridge.decode import ENCODINGS, decode_compressed_image, decode_image
+from spatial_fm_ros.bridge.decode import ENCODINGS, decode_compressed_image, decode_image, open_compressed_image
 from spatial_fm_ros.core.errors import InputError
+from test.pictures.making import encoded, exif, with_frame_size
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (6, 8, 3), dtype=np.uint8)
@@ -69,16 +70,21 @@ def test_sixteen_bits_are_scaled(maker, encoding, order, big):
     assert (got == want).mean() > 0.95
 
 
+def mosaic(truth, pattern):
+    """What a sensor behind colour filters sees of RGB [H, W, 3]; the pattern is of its top-left 2x2 pixels."""
+    seen = np.empty(truth.shape[:2], np.uint8)
+    for index, colour in enumerate(pattern):
+        row, column = divmod(index, 2)
+        seen[row::2, column::2] = truth[row::2, column::2, "rgb".index(colour)]
+    return seen
+
+
 @pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
 @pytest.mark.parametrize("bits", [8, 16])
 def test_bayer_recovers_the_picture(maker, pattern, bits):
     truth = smooth()
-    channel = {"r": 0, "g": 1, "b": 2}
-    mosaic = np.empty(truth.shape[:2], np.uint8)
-    for index, colour in enumerate(pattern):
-        row, column = divmod(index, 2)
-        mosaic[row::2, column::2] = truth[row::2, column::2, channel[colour]]
-    raw = mosaic if bits == 8 else mosaic.astype(np.uint16) * 257
+    raw = mosaic(truth, pattern)
+    raw = raw if bits == 8 else raw.astype(np.uint16) * 257
     got = decode_image(image(maker, raw, f"bayer_{pattern}{bits}"))
     assert np.abs(got[2:-2, 2:-2].astype(int) - truth[2:-2, 2:-2]).max() <= 8
 
@@ -172,6 +178,101 @@ def test_compressed_with_swapped_channels(maker):
     np.testing.assert_array_equal(got, RGB)
 
 
+@pytest.mark.parametrize("name", ["rggb", "bggr", "gbrg", "grbg"])
+@pytest.mark.parametrize(
+    ("suffix", "bits", "text"),
+    [
+        (".png", 8, "bayer_{}8; png compressed "),
+        (".jpg", 8, "bayer_{}8; jpeg compressed "),
+        (".png", 16, "bayer_{}16; png compressed "),
+        (".tiff", 16, "bayer_{}16; tiff compressed "),
+        (".png", 8, "BAYER_{}8;png compressed bayer_{}8"),
+    ],
+)
+def test_a_compressed_mosaic_gets_its_colours(maker, name, suffix, bits, text):
+    """image_transport compresses mosaics as they come and says so before the semicolon."""
+    truth = smooth(96, 128)
+    raw = mosaic(truth, name)
+    raw = raw if bits == 8 else raw.astype(np.uint16) * 257
+    data = cv2.imencode(suffix, raw, [cv2.IMWRITE_JPEG_QUALITY, 100])[1]
+    text = text.format(name, name) if name.islower() and "BAYER" not in text else text.format(name.upper(), name)
+    got = decode_compressed_image(maker("sensor_msgs/CompressedImage", format=text, data=data))
+    assert np.abs(got[2:-2, 2:-2].astype(int) - truth[2:-2, 2:-2]).mean() <= 3
+
+
+def test_mosaics_that_the_sender_made_colours_or_grey_of(maker):
+    truth = smooth()
+    colours = cv2.imencode(".png", truth[..., ::-1])[1]
+    for text in ("bayer_rggb8; png compressed bgr8", "bayer_rggb8; png compressed "):
+        got = decode_compressed_image(maker("sensor_msgs/CompressedImage", format=text, data=colours))
+        np.testing.assert_array_equal(got, truth)
+    grey = cv2.imencode(".png", truth[..., 0])[1]
+    got = decode_compressed_image(
+        maker("sensor_msgs/CompressedImage", format="bayer_rggb8; jpeg compressed mono8", data=grey)
+    )
+    np.testing.assert_array_equal(got, np.dstack([truth[..., 0]] * 3))
+
+
+@pytest.mark.parametrize(
+    ("text", "swapped"),
+    [
+        ("", False),
+        ("png", False),
+        ("PNG", False),
+        ("jpeg", False),  # the content decides which it is
+        ("rgb8; png compressed bgr8", False),
+        ("rgb8;png compressed bgr8", False),
+        ("rgba8; png compressed bgra8", False),
+        ("bgr8; png compressed ", False),
+        ("RGB8; PNG COMPRESSED BGR8", False),
+        ("rgb16; png compressed bgr16", False),
+        ("yuv422_yuy2; png compressed bgr8", False),
+        ("bgr8; png compressed rgb8", True),
+        ("rgb8; png compressed rgb8", True),
+        ("\x1b[31m; png compressed bgr8", False),
+    ],
+)
+def test_every_legal_format_says_the_colours(maker, text, swapped):
+    """What is 'compressed rgb8' was put away with red and blue in each other's place."""
+    data = cv2.imencode(".png", RGB if swapped else RGB[..., ::-1])[1]
+    got = decode_compressed_image(maker("sensor_msgs/CompressedImage", format=text, data=data))
+    np.testing.assert_array_equal(got, RGB)
+
+
+@pytest.mark.parametrize(("encoding", "stored"), [("rgb8", RGB), ("bgr8", RGB[..., ::-1])])
+def test_tiffs_are_made_of_the_image_as_it_came(maker, encoding, stored):
+    data = cv2.imencode(".tiff", stored)[1]
+    got = decode_compressed_image(
+        maker("sensor_msgs/CompressedImage", format=f"{encoding}; tiff compressed ", data=data)
+    )
+    np.testing.assert_array_equal(got, RGB)
+
+
+@pytest.mark.parametrize("text", ["mono16; png compressed ", "mono16; png compressed mono16", "16UC1; png compressed "])
+def test_sixteen_bit_grey_pictures_are_scaled(maker, text):
+    wide = RNG.integers(0, 65536, (8, 8), dtype=np.uint16)
+    got = decode_compressed_image(maker("sensor_msgs/CompressedImage", format=text, data=cv2.imencode(".png", wide)[1]))
+    np.testing.assert_array_equal(got, np.dstack([np.rint(wide / 257).astype(np.uint8)] * 3))
+
+
+def test_pixels_of_a_turned_picture_stay_as_stored(maker):
+    data = encoded(smooth(), "JPEG", exif=exif(6), quality=98)
+    got = decode_compressed_image(maker("sensor_msgs/CompressedImage", format="jpeg", data=data))
+    assert np.abs(got.astype(int) - smooth()).max() <= 12
+
+
+def test_sizes_are_known_before_pixels_are_decoded(maker):
+    """A camera of another size is refused, and memory is never asked for, however few bytes came."""
+    small = encoded(smooth(), "JPEG")
+    msg = maker("sensor_msgs/CompressedImage", format="jpeg", data=small[:-30] + b"\xff\xd9")
+    assert open_compressed_image(msg).size == (64, 48)
+    huge = maker("sensor_msgs/CompressedImage", format="jpeg", data=with_frame_size(small, 20000, 20000))
+    with pytest.raises(InputError, match="20000x20000 pixels"):
+        open_compressed_image(huge, max_pixels=2**31)
+    with pytest.raises(InputError, match="more than intake.max_pixels = 3000"):
+        open_compressed_image(maker("sensor_msgs/CompressedImage", format="jpeg", data=small), max_pixels=3000)
+
+
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 def test_truncated_pictures_are_refused(maker, suffix):
     data = cv2.imencode(suffix, smooth())[1].tobytes()
@@ -188,6 +289,9 @@ def test_truncated_pictures_are_refused(maker, suffix):
         ("jpeg", b"not a picture at all", "no readable"),
         ("h264", b"\0\0\0\1\x67" + b"\0" * 50, "decoder node"),
         ("16UC1; compressedDepth png", b"\0" * 100, "compressed depth"),
+        ("32FC1; tiff compressed ", b"\0" * 100, "depth or raw numeric"),
+        ("rgb8; qoi compressed rgb8", b"qoif" + b"\0" * 100, "QOI is not read; expected JPEG, PNG"),
+        ("\x1b]0;boo\x07", b"\0" * 100, r"format '\\x1b\]0;boo\\x07'"),
     ],
 )
 def test_bad_pictures_are_refused(maker, kind, data, words):

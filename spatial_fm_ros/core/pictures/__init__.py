@@ -1,0 +1,1 @@
+"""Pictures as bytes: what their header says, before any memory is spent, and their pixels."""
