@@ -23,6 +23,7 @@ from spatial_fm_ros.core.config_schema import (
     section_doc,
 )
 from spatial_fm_ros.core.errors import ConfigError
+from spatial_fm_ros.core.io.names import shown
 
 __all__ = [
     "Parameter",
@@ -39,7 +40,7 @@ __all__ = [
 #: Nodes whose section of a ROS 2 parameter file belongs to this configuration.
 NODES = ("reconstruct", "map_bag")
 #: Parameters every ROS 2 node has; they are not ours to check.
-ROS_OWN = ("use_sim_time", "qos_overrides", "start_type_description_service")
+ROS_OWN = ("use_sim_time", "qos_overrides", "start_type_description_service", "diagnostic_updater")
 
 
 def load_config(paths: Sequence[Path] = (), overrides: Mapping[str, object] | None = None) -> Config:
@@ -116,26 +117,44 @@ def parameter_table() -> str:
 
 
 def _own_sections(content: Mapping[Any, Any]) -> list[Mapping[Any, Any]]:
-    """The parts of a file that are for this package: wildcards first, then its nodes, then plain YAML."""
+    """The parts of a file that are for this package: wildcards first, then its nodes, then plain YAML.
+
+    Raises ConfigError for a file that has parameters for other nodes only.
+    """
     wildcard: list[Mapping[Any, Any]] = []
     named: list[Mapping[Any, Any]] = []
-    plain: dict[Any, Any] = {}
-    for key, value in content.items():
-        if isinstance(value, dict) and "ros__parameters" in value:
-            section = value["ros__parameters"] or {}
-            if not isinstance(section, dict):
-                raise ConfigError(f"'ros__parameters' of '{key}' holds no names and values.")
-            if "*" in str(key):
-                wildcard.append(section)
-            elif str(key).rpartition("/")[2] in NODES:
-                named.append(section)
-        elif key == "ros__parameters" and isinstance(value, dict):
-            wildcard.append(value)
-        elif str(key).startswith("/") and isinstance(value, dict):
-            named += _own_sections({f"{key}/{k}": v for k, v in value.items()})  # a namespace
+    others: list[str] = []
+    for node, section in _of_nodes(content, ""):
+        if not isinstance(section, dict):
+            raise ConfigError(f"'ros__parameters' of '{shown(node)}' holds no names and values.")
+        name = node.rpartition("/")[2]
+        if name in ("*", "**", ""):
+            wildcard.append(section)
+        elif name in NODES:
+            named.append(section)
         else:
-            plain[key] = value
+            others.append(node)
+    plain = {key: value for key, value in content.items() if not _is_for_nodes(key, value)}
+    if others and not (wildcard or named or plain):
+        raise ConfigError(
+            f"It has parameters for '{shown(others[0])}' only, none for '{NODES[0]}'; put them under '/**' or under "
+            f"'/**/{NODES[0]}'."
+        )
     return [*wildcard, *named, plain]
+
+
+def _of_nodes(content: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    """(name of a node with its namespaces, its parameters), as ROS 2 parameter files hold them."""
+    for key, value in content.items():
+        if key == "ros__parameters":
+            yield prefix, value or {}
+        elif isinstance(value, dict) and _is_for_nodes(key, value):
+            yield from _of_nodes(value, f"{prefix}/{str(key).strip('/')}")
+
+
+def _is_for_nodes(key: Any, value: Any) -> bool:
+    """There is a 'ros__parameters' in it."""
+    return key == "ros__parameters" or (isinstance(value, dict) and any(_is_for_nodes(k, v) for k, v in value.items()))
 
 
 def _dotted(node: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, object]]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, get_type_hints
 
 from spatial_fm_ros.core.config import Config
 from spatial_fm_ros.core.errors import ConfigError
+from spatial_fm_ros.core.io.names import shown
 
 Value = bool | int | float | str
 
@@ -129,6 +131,8 @@ def _checked(p: Parameter, value: object) -> Value:
 
 def _check_together(config: Config) -> None:
     """What no single bound can say."""
+    for name in ("map_frame", "odom_frame", "base_frame"):
+        _check_frame(f"ros.{name}", getattr(config.ros, name))
     window, intake, scale = config.window, config.intake, config.scale
     if window.overlap >= window.size:
         raise ConfigError(
@@ -151,9 +155,44 @@ def _check_together(config: Config) -> None:
         )
 
 
-def _unknown(name: str, known: list[str]) -> str:
-    last = name.rpartition(".")[2]
-    same_leaf = [k for k in known if k.rpartition(".")[2] == last]
-    near = same_leaf or difflib.get_close_matches(name, known, 1, 0.6)
-    hint = f"did you mean '{near[0]}'?" if near else "docs/parameters.md lists all of them."
-    return f"Unknown parameter '{name}'; {hint}"
+def _check_frame(name: str, frame: str) -> None:
+    """A name that tf2 takes."""
+    if not frame.strip(" /"):
+        raise ConfigError(f"Parameter '{name}' takes the name of a frame, got {frame!r}.")
+    if frame.startswith("/"):
+        raise ConfigError(
+            f"Parameter '{name}' takes a frame without leading slash, as tf2 does, got '{shown(frame)}'; "
+            f"write '{shown(frame.lstrip('/'))}'."
+        )
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """The names that `name` was likely meant to be, in a question; empty where none is like it.
+
+    Looks past a missing or wrong section, case, leading slashes and other separators than the dot.
+    """
+    bare = _plain(name)
+    plain = {k: _plain(k) for k in known}
+    last = bare.rpartition(".")[2]
+    found = [k for k in known if plain[k] == bare] or [k for k in known if plain[k].rpartition(".")[2] == last]
+    if not found:
+        inside = [k for k in known if plain[k].startswith(f"{bare}.")]
+        if inside:  # the name of a section
+            shown_first = ", ".join(f"'{k}'" for k in inside[:3])
+            return f"it is a section of parameters: {shown_first}{', …' if len(inside) > 3 else ''}."
+        found = _alike(bare, plain) or _alike(last, {k: p.rpartition(".")[2] for k, p in plain.items()})
+    return f"did you mean {' or '.join(repr(k) for k in found[:3])}?" if found else ""
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[./]+", ".", name.strip(" ~/.").lower().replace("-", "_"))
+
+
+def _alike(name: str, plain: Mapping[str, str]) -> list[str]:
+    near = difflib.get_close_matches(name[:200], list(plain.values()), 1, 0.7)
+    return [k for k, p in plain.items() if near and p == near[0]]
+
+
+def _unknown(name: str, known: Sequence[str]) -> str:
+    hint = nearest(name, known) or "docs/parameters.md lists all of them."
+    return f"Unknown parameter '{shown(name)}'; {hint}"

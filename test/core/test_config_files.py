@@ -85,6 +85,13 @@ def test_ros_parameter_files(tmp_path, text):
     assert load_config([write(tmp_path / "c.yaml", text)]).window.size == 10
 
 
+@pytest.mark.parametrize("key", ["/other_node", "other_node", "/*/other_node", "/robot/other"])
+def test_files_for_other_nodes_only_are_named(tmp_path, key):
+    file = write(tmp_path / "c.yaml", f"'{key}':\n  ros__parameters:\n    window: {{size: 10}}\n")
+    with pytest.raises(ConfigError, match="other.*' only, none for 'reconstruct'; put them under"):
+        load_config([file])
+
+
 def test_empty_files_are_defaults(tmp_path):
     for text in ("", "# nothing\n", "/**:\n  ros__parameters:\n"):
         assert load_config([write(tmp_path / "c.yaml", text)]) == Config()
@@ -96,7 +103,19 @@ def test_empty_files_are_defaults(tmp_path):
         ({"map.voxel_sise": 0.1}, "'map.voxel_sise'; did you mean 'map.voxel_size'"),
         ({"voxel_size": 0.1}, "did you mean 'map.voxel_size'"),
         ({"window": 3}, "Unknown parameter 'window'"),
+        ({"map_frame": "m"}, "did you mean 'ros.map_frame'"),
+        ({"/ros.map_frame": "m"}, "did you mean 'ros.map_frame'"),
+        ({"map.map_frame": "m"}, "did you mean 'ros.map_frame'"),
+        ({"Ros.Map_Frame": "m"}, "did you mean 'ros.map_frame'"),
+        ({"reconstruct/ros/map-frame": "m"}, "did you mean 'ros.map_frame'"),
+        ({"mapframe": "m"}, "did you mean 'ros.map_frame'"),
+        ({"image_width": 3}, "did you mean 'intake.image_width' or 'model.foundation.image_width'"),
+        ({"model": "nano"}, "a section of parameters: 'model.name'"),
         ({"zzzz": 3}, "docs/parameters.md"),
+        ({"\x1b[2J": 3}, r"Unknown parameter '\\\\x1b"),
+        ({"ros.map_frame": ""}, "'ros.map_frame' takes the name of a frame, got ''"),
+        ({"ros.odom_frame": "/odom"}, "without leading slash, as tf2 does, got '/odom'; write 'odom'"),
+        ({"ros.base_frame": "/"}, "'ros.base_frame' takes the name of a frame, got '/'"),
         ({"window.size": "eight"}, "'window.size' takes a whole number, got 'eight'"),
         ({"window.size": 8.0}, "takes a whole number, got 8.0"),
         ({"window.size": True}, "takes a whole number, got True"),
