@@ -83,8 +83,7 @@ def hear_clock_apart(node: Node) -> HelperNode | None:
     own = getattr(source, "_clock_sub", None)
     if source is None or own is None:
         return None
-    name = f"{node.get_name()}_clock"
-    helper = HelperNode(name, node.get_namespace(), node.context)
+    helper = HelperNode(node, "clock", ["/clock"])
     qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
     source._clock_sub = helper.node.create_subscription(ClockMessage, "/clock", source.clock_callback, qos)
     node.destroy_subscription(own)

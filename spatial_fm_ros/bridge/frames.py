@@ -10,12 +10,12 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 import yaml
-from rclpy.context import Context
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.time import Time
 from tf2_ros import Buffer, TransformBroadcaster, TransformException, TransformListener
 
+from spatial_fm_ros.bridge import qos
 from spatial_fm_ros.bridge.decode import decode_transform, stamp_ns
 from spatial_fm_ros.bridge.encode import encode_transform
 from spatial_fm_ros.bridge.helper_node import HelperNode
@@ -26,13 +26,14 @@ from spatial_fm_ros.core.types import Array
 class TransformTree:
     """What /tf and /tf_static say, from a thread of its own. Frames without a leading slash."""
 
-    def __init__(
-        self, name: str, namespace: str, context: Context, on_change: Callable[[], None] | None = None
-    ) -> None:
-        """`on_change` is called in the listener's thread after every /tf message."""
-        self._helper = HelperNode(name, namespace, context)
+    def __init__(self, node: Node, on_change: Callable[[], None] | None = None) -> None:
+        """As `node` hears it. `on_change` is called in the listener's thread after every /tf message.
+
+        Raises ConfigError for QoS overrides that cannot be.
+        """
+        self._helper = HelperNode(node, "tf", ["/tf", "/tf_static"])
         self._buffer = Buffer(cache_time=Duration(seconds=60))
-        self._listener = _Listener(self._buffer, self._helper.node, on_change)
+        self._listener = _Listener(self._buffer, node, self._helper.node, on_change)
         self._helper.start()
 
     def lookup(self, parent: str, child: str, stamp: int | None = None) -> Array | None:
@@ -86,10 +87,12 @@ class TransformTree:
 class _Listener(TransformListener):
     """Adds a hook, memory of static frames (for clear), and does not let bad numbers out of the callback."""
 
-    def __init__(self, buffer: Buffer, node: Node, on_change: Callable[[], None] | None) -> None:
+    def __init__(self, buffer: Buffer, main: Node, helper: Node, on_change: Callable[[], None] | None) -> None:
         self._on_change = on_change
         self._static: dict[str, Any] = {}
-        super().__init__(buffer, node)
+        moving = qos.overridden(main, qos.SUBSCRIPTION, "/tf", qos.moving_frames())
+        static = qos.overridden(main, qos.SUBSCRIPTION, "/tf_static", qos.static_frames())
+        super().__init__(buffer, helper, qos=moving, static_qos=static)
 
     @property
     def static(self) -> list[Any]:
@@ -121,7 +124,7 @@ class MapTransform:
     """
 
     def __init__(self, node: Node, tree: TransformTree, map_frame: str) -> None:
-        self._broadcaster = TransformBroadcaster(node)
+        self._broadcaster = TransformBroadcaster(node, qos.overridden(node, qos.PUBLISHER, "/tf", qos.moving_frames()))
         self._tree = tree
         self._map_frame = map_frame
         self._lock = threading.Lock()

@@ -13,9 +13,11 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from diagnostic_msgs.msg import DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from diagnostic_updater import DiagnosticStatusWrapper, Updater
 from rclpy.node import Node
+
+from spatial_fm_ros.bridge import qos
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
@@ -115,6 +117,9 @@ class Diagnostics:
         self._updater = Updater(node)
         self._updater.setHardwareID("none")
         node.destroy_timer(self._updater.timer)
+        node.destroy_publisher(self._updater.publisher)
+        profile = qos.overridden(node, qos.PUBLISHER, "/diagnostics", qos.result_output(1))
+        self._updater.publisher = node.create_publisher(DiagnosticArray, "/diagnostics", profile)
         for name, task in tasks.items():
             self._updater.add(name, _runner(task))
 

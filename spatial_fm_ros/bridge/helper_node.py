@@ -7,26 +7,34 @@ An rclpy executor looks at every entity of its nodes for every callback. The mai
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
-from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 
 
 class HelperNode:
-    """A bare node that spins in its own thread between `start` and `close`."""
+    """A bare node beside `main`, called after it, that spins in its own thread between `start` and `close`."""
 
-    def __init__(self, name: str, namespace: str, context: Context) -> None:
-        # __node on the command line would rename this node too; a node's own arguments win.
+    def __init__(self, main: Node, suffix: str, topics: Sequence[str] = ()) -> None:
+        """`topics`: absolute names that mean to the helper what they mean to `main`, remapped there or not.
+
+        The process's own arguments do not reach the helper: its name, remappings and parameters are main's.
+        """
+        name = f"{main.get_name()}_{suffix}"
+        words = ["--ros-args", "-r", f"__node:={name}"]
+        for topic in topics:
+            words += ["-r", f"{topic}:={main.resolve_topic_name(topic)}"]
         self.node = Node(
             name,
-            namespace=namespace,
-            context=context,
-            cli_args=["--ros-args", "-r", f"__node:={name}"],
+            namespace=main.get_namespace(),
+            context=main.context,
+            cli_args=words,
+            use_global_arguments=False,
             enable_rosout=False,
             start_parameter_services=False,
         )
-        self._executor = SingleThreadedExecutor(context=context)
+        self._executor = SingleThreadedExecutor(context=main.context)
         self._executor.add_node(self.node)
         self._thread = threading.Thread(target=self._spin, name=name, daemon=True)
 

@@ -12,14 +12,19 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu, PointCloud2
 
 from spatial_fm_ros.bridge import qos
-from spatial_fm_ros.bridge.topic_names import companion_topics
+from spatial_fm_ros.bridge.topic_names import COMPRESSED, NONE, camera_info_beside, listed, paired, transported
 from spatial_fm_ros.core.config import RosConfig
 from spatial_fm_ros.core.errors import ConfigError
+from spatial_fm_ros.core.io.names import shown
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
 except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
+
+
+#: Cameras beside the first one.
+MOST_COMPANIONS = 16
 
 
 @dataclass(frozen=True)
@@ -54,61 +59,113 @@ def info_role(image_role: str) -> str:
     return "camera_info" if image_role == "image" else f"{image_role}_info"
 
 
-def expected_inputs(node: Node, config: RosConfig) -> list[InputTopic]:
-    """The inputs a configuration asks for; one with an empty topic is not wanted.
+def asked_topic(node: Node, role: str, topic: str) -> str:
+    """The name that the parameter of an input asks for; empty where the input shall not be there.
 
-    Raises ConfigError for a name that can be no topic, and for cameras that would share one.
+    An empty parameter stands for the role's own name when a remapping rule is for that (`-r points:=/velodyne_points`).
     """
-    odometry = config.odometry_topic if config.pose_source == "odometry" else ""
-    wanted = [
-        ("image", config.image_topic, _image_type(config.image_topic, config.image_compressed)),
-        ("camera_info", config.camera_info_topic, CameraInfo),
+    if topic == NONE:
+        return ""
+    return topic or (role if _is_remapped(node, role) else "")
+
+
+def expected_inputs(node: Node, config: RosConfig) -> list[InputTopic]:
+    """The inputs a configuration asks for, with names and QoS as `node`'s parameters and remappings have them.
+
+    Raises ConfigError for a name that can be no topic, for cameras that would share one, and for QoS that cannot be.
+    """
+    odometry = config.odometry_topic if config.pose_source == "odometry" else NONE
+    others = [
         ("points", config.points_topic, PointCloud2),
         ("odometry", odometry, Odometry),
         ("imu", config.imu_topic, Imu),
     ]
-    for number, (image, info) in enumerate(companion_topics(config), 1):
-        role = companion_role(number)
-        wanted += [(role, image, _image_type(image)), (info_role(role), info, CameraInfo)]
-    inputs = [
-        InputTopic(role, _resolved(node, role, topic), message, _input_qos(role, message, config))
-        for role, topic, message in wanted
-        if topic
-    ]
-    _refuse_shared(inputs)
-    return inputs
+    if config.image_topic in ("", NONE):
+        raise ConfigError("ros.image_topic names no topic, and nothing is mapped without images; name the camera's.")
+    wanted = _camera(node, config, "image", config.image_topic, config.camera_info_topic)
+    for role, topic, message in others:
+        _tell_idle_remapping(node, role, topic)
+        if name := asked_topic(node, role, topic):
+            wanted.append((role, _resolved(node, role, name), message))
+    for role, image, info in _companions(node, config):
+        wanted += _camera(node, config, role, image, info)
+    _refuse_shared(wanted)
+    return [InputTopic(*each, _input_qos(node, *each, config)) for each in wanted]
 
 
-def _image_type(topic: str, compressed: bool = False) -> type:
-    return CompressedImage if compressed or topic.endswith("/compressed") else Image
+_Wanted = tuple[str, str, type]  # role, resolved topic, message
 
 
-def _refuse_shared(inputs: list[InputTopic]) -> None:
+def _camera(node: Node, config: RosConfig, role: str, image: str, info: str) -> list[_Wanted]:
+    """Images and camera info of one camera."""
+    _tell_idle_remapping(node, role, image)
+    _tell_idle_remapping(node, info_role(role), info)
+    topic = transported(_resolved(node, role, image), config.image_transport)
+    compressed = topic.endswith(COMPRESSED) or (role == "image" and config.image_compressed)
+    wanted: list[_Wanted] = [(role, topic, CompressedImage if compressed else Image)]
+    if info != NONE:
+        name = asked_topic(node, info_role(role), info) or camera_info_beside(topic)
+        wanted.append((info_role(role), _resolved(node, info_role(role), name), CameraInfo))
+    return wanted
+
+
+def _companions(node: Node, config: RosConfig) -> list[tuple[str, str, str]]:
+    """(role, images, camera info) of the rig's other cameras; names without a parameter come from remappings."""
+    if config.companion_image_topics == NONE:
+        return []
+    roles = [companion_role(number) for number in range(1, 1 + MOST_COMPANIONS)]
+    images = listed(config.companion_image_topics)
+    if not images:
+        images = roles = [role for role in roles if _is_remapped(node, role)]
+    no_infos = config.companion_camera_info_topics == NONE
+    infos = [NONE] * len(images) if no_infos else listed(config.companion_camera_info_topics)
+    if len(images) > len(roles):
+        raise ConfigError(f"ros.companion_image_topics names {len(images)} topics; {MOST_COMPANIONS} are the most.")
+    return [(role, image, info) for role, (image, info) in zip(roles, paired(images, infos))]
+
+
+def _is_remapped(node: Node, name: str) -> bool:
+    """A rule of the command line or of a launch file is for this name."""
+    return bool(node.resolve_topic_name(name) != node.resolve_topic_name(name, only_expand=True))
+
+
+def _tell_idle_remapping(node: Node, role: str, topic: str) -> None:
+    """A rule for the role's name says nothing where the parameter has another name."""
+    if topic not in ("", role) and _is_remapped(node, role):
+        node.get_logger().warning(
+            f"The remapping of '{role}' has no effect: the parameter of this input names '{shown(topic)}'. Remap that "
+            "name, or leave the parameter out."
+        )
+
+
+def _refuse_shared(wanted: list[_Wanted]) -> None:
     """Every camera has images and calibration of its own."""
     used: dict[str, str] = {}
-    for each in inputs:
-        if each.is_image or each.message is CameraInfo:
-            if each.topic in used:
+    for role, topic, message in wanted:
+        if message in (Image, CompressedImage, CameraInfo):
+            if topic in used:
                 raise ConfigError(
-                    f"The topic {each.topic} is named twice, for the inputs '{used[each.topic]}' and '{each.role}'; "
+                    f"The topic {topic} is named twice, for the inputs '{used[topic]}' and '{role}'; "
                     "every camera needs its own (ros.image_topic, ros.camera_info_topic, "
                     "ros.companion_image_topics, ros.companion_camera_info_topics)."
                 )
-            used[each.topic] = each.role
+            used[topic] = role
 
 
 def _resolved(node: Node, role: str, topic: str) -> str:
     try:
         return str(node.resolve_topic_name(topic))
     except Exception as error:  # rclpy raises its unspecific C error
-        raise ConfigError(f"'{topic}' (input '{role}') is no name of a ROS topic: {error}") from error
+        raise ConfigError(f"'{shown(topic)}' (input '{role}') is no name of a ROS topic: {error}") from error
 
 
-def _input_qos(role: str, message: type, config: RosConfig) -> QoSProfile:
+def _input_qos(node: Node, role: str, topic: str, message: type, config: RosConfig) -> QoSProfile:
     if message in (Image, CompressedImage):
-        return qos.image_input(config.image_reliability, config.queue_depth)
-    # Fast, small messages must outlast the time the pipeline takes for one image.
-    return qos.sensor_input(config.queue_depth * (10 if role in ("odometry", "imu") else 1))
+        profile = qos.image_input(config.image_reliability, config.queue_depth)
+    else:
+        # Fast, small messages must outlast the time the pipeline takes for one image.
+        profile = qos.sensor_input(config.queue_depth * (10 if role in ("odometry", "imu") else 1))
+    return qos.overridden(node, qos.SUBSCRIPTION, topic, profile)
 
 
 def subscribe(node: Node, wanted: InputTopic, callback: Callable[[Any], None], on_lost: Callable[[int], None]) -> Any:

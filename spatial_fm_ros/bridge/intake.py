@@ -27,7 +27,7 @@ from spatial_fm_ros.bridge.decode import (
 )
 from spatial_fm_ros.bridge.health import InputHealth
 from spatial_fm_ros.bridge.helper_node import HelperNode
-from spatial_fm_ros.bridge.inputs import InputTopic, expected_inputs, info_role, subscribe
+from spatial_fm_ros.bridge.inputs import NONE, InputTopic, expected_inputs, info_role, subscribe
 from spatial_fm_ros.bridge.pose_feed import PoseFeed
 from spatial_fm_ros.bridge.topic_names import is_rectified_name
 from spatial_fm_ros.core.config import RosConfig
@@ -69,16 +69,15 @@ class Intake:
         self._on_time_jump = on_time_jump
         self._watch = StampWatch()
         self._scan_remark = ""
-        self.calibration = Calibration(bool(config.camera_info_topic), config.missing_after_s, config.image_rectified)
+        self.calibration = Calibration(config.camera_info_topic != NONE, config.missing_after_s, config.image_rectified)
         self._companions: dict[str, CompanionInput] = {}  # by role, from the first `open` on
         self._helper: HelperNode | None = None
         self.inputs: list[InputTopic] = []
 
     def open(self) -> None:
         """Subscribe to everything the configuration asks for. Raises ConfigError for topics that cannot be."""
-        name = f"{self._node.get_name()}_inputs"
-        self._helper = HelperNode(name, self._node.get_namespace(), self._node.context)
-        self.inputs = expected_inputs(self._helper.node, self._config)
+        self._helper = HelperNode(self._node, "inputs")
+        self.inputs = expected_inputs(self._node, self._config)
         handlers = self._handlers()
         for wanted in self.inputs:
             self._health.expect(wanted.role, wanted.topic)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from nav_msgs.msg import Odometry, Path
 from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from spatial_fm_ros.bridge import qos
@@ -45,7 +46,10 @@ class Outputs:
         self._correction: tuple[PosedKeyframe, Array] | None = None  # the keyframe it was seen at, world_from_odom
         #: Image stamp to published depth, seconds of node time, of recent keyframes.
         self.latencies_s: deque[float] = deque(maxlen=200)
-        create = node.create_lifecycle_publisher
+
+        def create(kind: type, topic: str, profile: QoSProfile) -> Any:
+            return node.create_lifecycle_publisher(kind, topic, qos.overridden(node, qos.PUBLISHER, topic, profile))
+
         self.depth = create(Image, "~/depth/image", qos.result_output(32))
         self.depth_info = create(CameraInfo, "~/depth/camera_info", qos.result_output(32))
         self.confidence = create(Image, "~/confidence/image", qos.result_output(32))

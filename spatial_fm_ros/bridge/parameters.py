@@ -15,9 +15,13 @@ from rcl_interfaces.msg import (
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from spatial_fm_ros.bridge.overrides import QOS, given_values
+from spatial_fm_ros.bridge.qos import check_overrides
 from spatial_fm_ros.core.config import Config
 from spatial_fm_ros.core.config_files import describe, from_flat
+from spatial_fm_ros.core.config_schema import nearest
 from spatial_fm_ros.core.errors import ConfigError
+from spatial_fm_ros.core.io.names import shown
 
 #: Parameters that may change while the node is configured; all others need a clean-up first.
 RUNTIME = ("ros.require_metric", "ros.publish_tf", "ros.missing_after_s")
@@ -54,21 +58,29 @@ class Parameters:
 
     def _apply_overrides(self) -> None:
         """Values given at start, all together: one by one, `window.size` could clash with a default."""
-        # Declaring with overrides answers a wrong value with a traceback; rclpy has no public way to them.
-        overrides = dict(self._node._parameter_overrides)
-        known = [overrides[name] for name in self._names if name in overrides]
-        from_flat({each.name: each.value for each in known})  # rclpy would not name a parameter of a wrong type
+        # Declaring with overrides answers a wrong value with a traceback.
+        values = given_values(self._node)
+        check_overrides(values)
+        known = {name: values[name] for name in self._names if name in values}
+        from_flat(known)  # rclpy would not name a parameter of a wrong type
         if known:
-            self._node.set_parameters_atomically(known)
-        sections = {name.split(".")[0] for name in self._names}
-        for name in overrides:
-            if name.split(".")[0] in sections and name not in self._names:
-                try:
-                    from_flat({name: overrides[name].value})
-                except ConfigError as error:
-                    self._node.get_logger().warning(str(error))
+            overrides = self._node._parameter_overrides
+            self._node.set_parameters_atomically([overrides[name] for name in known])
+
+    def refusal(self, parameters: list[Parameter]) -> SetParametersResult | None:
+        """The answer to setting what is no parameter, None for what is one; rclpy's own answer names no remedy."""
+        unknown = [each.name for each in parameters if not self._node.has_parameter(each.name)]
+        if not unknown:
+            return None
+        near = nearest(unknown[0], [*self._names, "use_sim_time"]) or "`ros2 param list` shows all there are."
+        return SetParametersResult(successful=False, reason=f"Unknown parameter '{shown(unknown[0])}'; {near}")
 
     def _check(self, parameters: list[Parameter]) -> SetParametersResult:
+        fixed = [each.name for each in parameters if each.name.startswith(QOS) and self._node.has_parameter(each.name)]
+        if fixed:
+            return SetParametersResult(
+                successful=False, reason=f"'{fixed[0]}' is fixed; give it at start (command line, YAML or launch)."
+            )
         changes = {each.name: each.value for each in parameters if each.name in self._names}
         if not changes:
             return SetParametersResult(successful=True)

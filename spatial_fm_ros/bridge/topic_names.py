@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 
-from spatial_fm_ros.core.config import RosConfig
 from spatial_fm_ros.core.errors import ConfigError
+
+#: What a topic parameter says where the input shall not be there.
+NONE = "none"
+COMPRESSED = "/compressed"
 
 
 def camera_info_beside(image_topic: str) -> str:
     """camera_info in the namespace of an image topic, as image drivers publish it."""
-    folder, slash, _ = image_topic.removesuffix("/compressed").rpartition("/")
+    folder, slash, _ = image_topic.removesuffix(COMPRESSED).rpartition("/")
     return f"{folder}{slash}camera_info"
 
 
@@ -24,18 +27,24 @@ def is_rectified_name(image_topic: str) -> bool:
     return "rect" in words or "rectified" in words or names[-2:-1] in (["rect"], ["rectified"])
 
 
-def companion_topics(config: RosConfig) -> list[tuple[str, str]]:
-    """(images, camera info) of the rig's other cameras, in the order given.
+def transported(image_topic: str, transport: str) -> str:
+    """The topic on which an image travels, as image_transport names it."""
+    if transport == "compressed" and not image_topic.endswith(COMPRESSED):
+        return image_topic.rstrip("/") + COMPRESSED
+    return image_topic
+
+
+def paired(images: list[str], infos: list[str]) -> list[tuple[str, str]]:
+    """(images, camera info) of the rig's other cameras, in the order given; empty: beside the images.
 
     Raises ConfigError where the two lists do not belong together.
     """
-    images, infos = listed(config.companion_image_topics), listed(config.companion_camera_info_topics)
     if infos and len(infos) != len(images):
         raise ConfigError(
             f"ros.companion_camera_info_topics names {len(infos)} topics, ros.companion_image_topics {len(images)}; "
             "give one for each camera in the same order, or none, and camera_info beside each image topic is taken."
         )
-    return list(zip(images, infos or map(camera_info_beside, images), strict=True))
+    return list(zip(images, infos or [""] * len(images), strict=True))
 
 
 def listed(text: str) -> list[str]:

@@ -16,15 +16,17 @@ from pathlib import Path
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.utilities import remove_ros_args
 from rich.console import Console
 from rich.table import Table
 
 from spatial_fm_ros.bridge.frames import TransformTree
+from spatial_fm_ros.bridge.overrides import given_values, warn_unused
+from spatial_fm_ros.bridge.qos import check_overrides
 from spatial_fm_ros.bridge.topic_check import Heard, Problem, TopicCheck
 from spatial_fm_ros.core.config import Config
-from spatial_fm_ros.core.config_files import load_config
+from spatial_fm_ros.core.config_files import describe, load_config
 from spatial_fm_ros.core.errors import ConfigError
+from spatial_fm_ros.nodes.starting import init_ros, own_arguments, tell_foreign_files
 
 #: Longest time that discovery of the first topic may take.
 DISCOVERY_S = 5.0
@@ -47,16 +49,17 @@ OPTIONS = {
 def main(argv: list[str] | None = None) -> int:
     """Listen, print a table and what is wrong. Returns the exit code."""
     argv = list(sys.argv if argv is None else argv)
-    options = _parser().parse_args(remove_ros_args(argv)[1:])
     try:
-        config = _config(options)
+        options = _parser().parse_args(own_arguments(argv))
+        init_ros(argv)
     except ConfigError as error:
         print(f"check_topics: {error}", file=sys.stderr)
         return 2
-    rclpy.init(args=argv)
-    node = Node("check_topics")
-    tree = TransformTree("check_topics_tf", node.get_namespace(), node.context)
+    node, tree = Node("check_topics"), None
     try:
+        config = _config(options, node)
+        tell_foreign_files(node, argv)
+        tree = TransformTree(node)
         check = TopicCheck(node, config, tree)
         _listen(node, check, options.duration)
         problems = check.problems()
@@ -73,7 +76,8 @@ def main(argv: list[str] | None = None) -> int:
     except (KeyboardInterrupt, ExternalShutdownException):
         return 130
     finally:
-        tree.close()
+        if tree is not None:
+            tree.close()
         node.destroy_node()
         rclpy.try_shutdown()
     return 1 if any(problem.fatal for problem in problems) else 0
@@ -83,7 +87,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="check_topics",
         description="Listen to the inputs of the reconstruction for some seconds and say what is wrong with them.",
-        epilog="Remappings and use_sim_time go behind --ros-args, as for every node.",
+        epilog="Remappings, use_sim_time, and any parameter of the reconstruction (-p, --params-file) go behind "
+        "--ros-args, as for every node.",
     )
     parser.add_argument(
         "--duration",
@@ -99,11 +104,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _config(options: argparse.Namespace) -> Config:
+def _config(options: argparse.Namespace, node: Node) -> Config:
+    """From files, then the node's parameters, then options. Raises ConfigError."""
     given = {name: getattr(options, option.replace("-", "_")) for option, name in OPTIONS.items()}
     overrides: dict[str, object] = {f"ros.{name}": value for name, value in given.items() if value is not None}
     overrides |= {f"ros.image_{flag}": True for flag in ("compressed", "rectified") if getattr(options, flag)}
-    return load_config(options.config, overrides)
+    known = [parameter.name for parameter in describe()]
+    check_overrides(given_values(node))
+    warn_unused(node, known)
+    parameters = {name: value for name, value in given_values(node).items() if name in known}
+    return load_config(options.config, parameters | overrides)
 
 
 def _listen(node: Node, check: TopicCheck, duration_s: float) -> None:

@@ -25,6 +25,7 @@ from spatial_fm_ros.bridge import qos
 from spatial_fm_ros.bridge.decode import decode_camera_info, stamp_ns
 from spatial_fm_ros.bridge.decode_results import decode_float_image, decode_path
 from spatial_fm_ros.bridge.encode_status import SCALE_STATES
+from spatial_fm_ros.bridge.overrides import warn_unused
 from spatial_fm_ros.core.errors import InputError, SpatialFMError
 from spatial_fm_ros.core.mapping.export import read_cloud
 from spatial_fm_ros.evaluation.demo_report import write_demo_report
@@ -32,6 +33,8 @@ from spatial_fm_ros.evaluation.scoreboard import Score, print_scores, write_scor
 from spatial_fm_ros.evaluation.simulated import PublishedDepth, score_against, spread
 from spatial_fm_ros.evaluation.tum import StampedPoses
 from spatial_fm_ros.msg import ReconstructionStatus
+from spatial_fm_ros.nodes.robot_parameters import declared
+from spatial_fm_ros.nodes.starting import init_ros
 from spatial_fm_ros.simulation.truth import load_truth
 from spatial_fm_ros.srv import SaveMap
 
@@ -56,7 +59,8 @@ class DemoScoreboard(Node):
 
     def __init__(self) -> None:
         super().__init__("demo_scoreboard")
-        self.values = {name: self.declare_parameter(name, value).value for name, (value, _) in PARAMETERS.items()}
+        self.values = declared(self, PARAMETERS)
+        warn_unused(self)
         self.finished = threading.Event()
         self.status: ReconstructionStatus | None = None
         self.path: PathMessage | None = None
@@ -198,8 +202,12 @@ def judge(board: DemoScoreboard) -> bool:
 
 
 def main(args: list[str] | None = None) -> int:
-    rclpy.init(args=args)
-    board = DemoScoreboard()
+    try:
+        init_ros(args)
+        board = DemoScoreboard()
+    except SpatialFMError as error:
+        print(f"demo_scoreboard: {error}", file=sys.stderr, flush=True)
+        return 2
     executor = SingleThreadedExecutor()
     executor.add_node(board)
 

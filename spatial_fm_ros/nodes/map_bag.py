@@ -11,7 +11,10 @@ import sys
 from collections.abc import Sequence
 
 from spatial_fm_ros.commands.console import FAILED, err
+from spatial_fm_ros.core.config_files import NODES, ROS_OWN, describe
+from spatial_fm_ros.core.config_schema import nearest
 from spatial_fm_ros.core.errors import ConfigError
+from spatial_fm_ros.core.io.names import shown
 
 #: Options of `spatial-fm map` that may come as ROS parameters.
 VALUE_OPTIONS = (
@@ -33,17 +36,22 @@ def translate(arguments: Sequence[str]) -> list[str]:
     for word in words:
         if word in ("-p", "--param"):
             name, assigned, value = next(words, "").partition(":=")
-            name = name.rpartition(":")[2]  # 'node:name:=value' names a node
+            node, _, name = name.rpartition(":")  # 'node:name:=value' names a node
             if not assigned or not name:
                 raise ConfigError("-p takes name:=value, for example -p map.voxel_size:=0.05.")
+            if node and node.rpartition("/")[2] not in NODES:
+                raise ConfigError(f"-p {shown(node)}:{shown(name)} is for another node than {' and '.join(NODES)}.")
             value = _unquoted(value)
+            if name.partition(".")[0] in ROS_OWN:
+                continue
+            _refuse_unknown(name)
             if name == "input":
                 position = value
             elif name in VALUE_OPTIONS:
                 made += [f"--{name.replace('_', '-')}", value]
             elif name in FLAGS:
-                made += [f"--{name}"] if value.lower() == "true" else []
-            elif name != "use_sim_time":
+                made += [f"--{name}"] if _is_true(name, value) else []
+            else:
                 made += ["--set", f"{name}={value}"]
         elif word == "--params-file":
             made += ["--config", next(words, "")]
@@ -53,6 +61,20 @@ def translate(arguments: Sequence[str]) -> list[str]:
         elif not word.startswith("--"):
             raise ConfigError(f"'{word}' is no ROS argument that map_bag understands; see --help.")
     return ["map", *([position] if position else []), *given, *made]
+
+
+def _refuse_unknown(name: str) -> None:
+    options = ("input", *VALUE_OPTIONS, *FLAGS)
+    known = [*options, *(parameter.name for parameter in describe())]
+    if name not in known:
+        hint = nearest(name, known) or f"there are {', '.join(options)} and those of docs/parameters.md."
+        raise ConfigError(f"Unknown parameter '{shown(name)}'; {hint}")
+
+
+def _is_true(name: str, value: str) -> bool:
+    if value.lower() not in ("true", "false"):
+        raise ConfigError(f"Parameter '{name}' takes true or false, got '{shown(value)}'.")
+    return value.lower() == "true"
 
 
 def split_ros_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -17,14 +17,15 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.utilities import remove_ros_args
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import Reader, ReaderError
 from rosgraph_msgs.msg import Clock
 from rosidl_runtime_py.utilities import get_message
 
 from spatial_fm_ros.bridge.encode import time_message
+from spatial_fm_ros.bridge.overrides import warn_unused
 from spatial_fm_ros.core.errors import InputError, SpatialFMError
+from spatial_fm_ros.nodes.starting import init_ros, own_arguments
 
 WAIT_S = 60.0
 
@@ -34,6 +35,7 @@ class BagPlayer(Node):
 
     def __init__(self, reader: Reader, clock_hz: float) -> None:
         super().__init__("play_bag")
+        warn_unused(self)
         self._clock = self.create_publisher(Clock, "/clock", 10)
         self._clock_step_ns = round(1e9 / clock_hz)
         self._now_ns = 0
@@ -90,9 +92,9 @@ class BagPlayer(Node):
 def main(args: Sequence[str] | None = None) -> int:
     """The executable. Exit status 0 at the bag's end or after Ctrl-C, 1 after an error."""
     argv = list(sys.argv if args is None else args)
-    options = _parser().parse_args(remove_ros_args(argv)[1:])
-    rclpy.init(args=argv)
     try:
+        options = _parser().parse_args(own_arguments(argv))
+        init_ros(argv)
         with _opened(options.bag) as reader:
             player = BagPlayer(reader, options.clock)
             player.wait_for(options.wait_for)

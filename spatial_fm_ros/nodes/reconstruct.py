@@ -13,10 +13,12 @@ import traceback
 from typing import Any
 
 import rclpy
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 
 from spatial_fm_ros.bridge import qos
@@ -24,6 +26,7 @@ from spatial_fm_ros.bridge.clock import STEADY, hear_clock_apart, on_clock_jump_
 from spatial_fm_ros.bridge.encode_status import empty_status
 from spatial_fm_ros.bridge.frames import TransformTree
 from spatial_fm_ros.bridge.health import Diagnostics, InputHealth
+from spatial_fm_ros.bridge.overrides import warn_unused
 from spatial_fm_ros.bridge.parameters import Parameters
 from spatial_fm_ros.bridge.services import Services
 from spatial_fm_ros.core.config import Config
@@ -33,6 +36,7 @@ from spatial_fm_ros.core.pipeline import Pipeline
 from spatial_fm_ros.msg import ReconstructionStatus
 from spatial_fm_ros.nodes.report import HealthReport
 from spatial_fm_ros.nodes.session import Session
+from spatial_fm_ros.nodes.starting import init_ros, tell_foreign_files
 
 RCLError = rclpy_implementation.RCLError
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -50,8 +54,9 @@ class Reconstruct(LifecycleNode):
         self.health = InputHealth()
         self._settings = Parameters(self, lambda: self.session is not None, self._on_parameters)
         self.config = self._settings.config()
-        self._tree = TransformTree(f"{self.get_name()}_tf", self.get_namespace(), self.context, self._on_tf)
-        self._status = self.create_publisher(ReconstructionStatus, "~/status", qos.latched_output())
+        self._tree = TransformTree(self, self._on_tf)
+        latched = qos.overridden(self, qos.PUBLISHER, "~/status", qos.latched_output())
+        self._status = self.create_publisher(ReconstructionStatus, "~/status", latched)
         self._diagnostics = Diagnostics(self, HealthReport(self).tasks())
         self._service_face = Services(self, lambda: self.session)
         self._jump = on_clock_jump_back(self, self._on_clock_jump_back)
@@ -59,6 +64,13 @@ class Reconstruct(LifecycleNode):
         group = MutuallyExclusiveCallbackGroup()
         self._report_timer = self.create_timer(1.0, self._report, callback_group=group, clock=STEADY)
         self._start_timer = self.create_timer(0.0, self._start, clock=STEADY)
+        warn_unused(self)
+
+    def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
+        """Also what the parameter services call; an unknown name is answered with the nearest."""
+        settings = getattr(self, "_settings", None)
+        refusal = settings.refusal(parameter_list) if settings is not None else None
+        return refusal or super().set_parameters_atomically(parameter_list)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model. FAILURE leaves the node unconfigured, with the reason in status and diagnostics."""
@@ -87,6 +99,7 @@ class Reconstruct(LifecycleNode):
             self.problem = f"The inputs cannot be subscribed to: {error}"
             self.get_logger().error(self.problem)
             return FAILURE
+        warn_unused(self, qos=True)
         result = super().on_activate(state)
         self.problem = ""
         topics = ", ".join(f"{each.role}: {each.topic}" for each in self.session.intake.inputs)
@@ -185,12 +198,13 @@ def main(argv: list[str] | None = None) -> int:
     """Run the node until Ctrl-C. Returns the exit code."""
     bound_arenas()
     # rclpy's own handler ends the middleware at once, while the worker still publishes.
-    rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _number, _frame: stop.set())
     try:
+        init_ros(argv, signal_handler_options=SignalHandlerOptions.NO)
         node = Reconstruct()
+        tell_foreign_files(node, argv)
     except ConfigError as error:
         print(f"reconstruct: {error}", file=sys.stderr)
         rclpy.try_shutdown()

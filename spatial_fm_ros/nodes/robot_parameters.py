@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
+
+from rcl_interfaces.msg import ParameterDescriptor
+from rclpy.node import Node
 
 from spatial_fm_ros.core.errors import ConfigError
 from spatial_fm_ros.simulation.faults import FaultPlan
@@ -41,9 +45,19 @@ for _field in dataclasses.fields(FaultPlan):
     )  # fmt: skip
 
 
-def checked(name: str, value: Any) -> Any:
+def declared(node: Node, table: Mapping[str, tuple[Any, str]]) -> dict[str, Any]:
+    """Declare the parameters of a table like PARAMETERS; their values. Raises ConfigError for a wrong type."""
+    values = {}
+    for name, (default, doc) in table.items():
+        # Dynamic typing lets `duration_s:=5` be a float; `checked` refuses what is really wrong.
+        descriptor = ParameterDescriptor(description=doc, dynamic_typing=True)
+        values[name] = checked(name, node.declare_parameter(name, default, descriptor).value, table)
+    return values
+
+
+def checked(name: str, value: Any, table: Mapping[str, tuple[Any, str]] = PARAMETERS) -> Any:
     """`value` in the type of the parameter's default; whole numbers count as floats. Raises ConfigError."""
-    default = PARAMETERS[name][0]
+    default = table[name][0]
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(default, list) and isinstance(value, (list, tuple)):
@@ -52,7 +66,7 @@ def checked(name: str, value: Any) -> Any:
         return ""
     if type(value) is not type(default):
         kind = type(default).__name__
-        raise ConfigError(f"Parameter '{name}' needs a {kind} ({PARAMETERS[name][1]}), got {value!r}.")
+        raise ConfigError(f"Parameter '{name}' needs a {kind} ({table[name][1]}), got {value!r}.")
     return value
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -14,6 +15,7 @@ from spatial_fm_ros.bridge.clock import STEADY
 from spatial_fm_ros.bridge.encode_status import encode_status
 from spatial_fm_ros.bridge.frames import MapTransform, TransformTree
 from spatial_fm_ros.bridge.health import InputHealth
+from spatial_fm_ros.bridge.inputs import asked_topic
 from spatial_fm_ros.bridge.intake import Intake
 from spatial_fm_ros.bridge.outputs import Outputs
 from spatial_fm_ros.bridge.pose_feed import PoseFeed
@@ -52,7 +54,8 @@ class Session:
         self._on_status = on_status
         self._reset_lock = threading.Lock()
         ros = config.ros
-        self.poses = PoseFeed(ros, pipeline, tree, lambda role, error: self.intake.bad(role, error))
+        feeds = replace(ros, points_topic=asked_topic(node, "points", ros.points_topic))
+        self.poses = PoseFeed(feeds, pipeline, tree, lambda role, error: self.intake.bad(role, error))
         self.transform = MapTransform(node, tree, ros.map_frame)
         self.outputs = Outputs(node, pipeline, self.poses, self.transform)
         self.worker = Worker(pipeline, self._on_update, self._on_error, self._is_ready, self._is_silent)

@@ -19,20 +19,20 @@ from typing import Any
 
 import rclpy
 from nav_msgs.msg import Odometry
-from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
-from rclpy.utilities import remove_ros_args
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu, PointCloud2
 from std_msgs.msg import Bool
 from tf2_msgs.msg import TFMessage
 
 from spatial_fm_ros.bridge.encode import time_message
+from spatial_fm_ros.bridge.overrides import warn_unused
+from spatial_fm_ros.bridge.qos import PUBLISHER, overridden
 from spatial_fm_ros.core.errors import ConfigError, SpatialFMError
 from spatial_fm_ros.core.types import CompanionFrame, Frame, ImuSample, LidarScan, PoseSample
 from spatial_fm_ros.nodes.robot_messages import (
@@ -43,7 +43,8 @@ from spatial_fm_ros.nodes.robot_messages import (
     odometry_messages,
     static_messages,
 )
-from spatial_fm_ros.nodes.robot_parameters import PARAMETERS, checked, plan_from, scenario_from
+from spatial_fm_ros.nodes.robot_parameters import PARAMETERS, declared, plan_from, scenario_from
+from spatial_fm_ros.nodes.starting import init_ros, own_arguments, tell_foreign_files
 from spatial_fm_ros.simulation.faults import FaultInjector
 from spatial_fm_ros.simulation.recording import write_bag, write_sequence, write_truth
 from spatial_fm_ros.simulation.scenario import companion_frame
@@ -56,25 +57,20 @@ class SimulatedRobot(Node):
     """Publishes image, camera_info, points, odometry, imu, /tf, /tf_static, /clock and ~/finished; image and
     camera_info of further cameras in camera_2/ and so on."""
 
-    def __init__(self, overrides: list[Parameter] | None = None) -> None:
-        super().__init__("simulated_robot", parameter_overrides=overrides or [])
+    def __init__(self, overrides: list[Parameter] | None = None, **options: Any) -> None:
+        """Raises ConfigError or InputError for parameters given at start that cannot be used."""
+        super().__init__("simulated_robot", parameter_overrides=overrides or [], **options)
         # The robot is the source of time and must never wait for it.
         self.set_parameters([Parameter("use_sim_time", Parameter.Type.BOOL, False)])
-        self._values = self._declare()
+        self._values = declared(self, PARAMETERS)
         self.simulator = Simulator(scenario_from(self._values))
         self.injector = FaultInjector(plan_from(self._values))
         self.sent: dict[str, int] = {"image": 0, "points": 0, "odometry": 0, "imu": 0}
         self.stop = threading.Event()
         self._compressed = str(self._values["compressed"])
         self._make_publishers()
-
-    def _declare(self) -> dict[str, Any]:
-        values = {}
-        for name, (default, doc) in PARAMETERS.items():
-            # Dynamic typing lets `duration_s:=5` be a float; `checked` refuses what is really wrong.
-            descriptor = ParameterDescriptor(description=doc, dynamic_typing=True)
-            values[name] = checked(name, self.declare_parameter(name, default, descriptor).value)
-        return values
+        warn_unused(self)
+        warn_unused(self, qos=True)
 
     def _make_publishers(self) -> None:
         reliability = str(self._values["reliability"])
@@ -90,21 +86,24 @@ class SimulatedRobot(Node):
             name = f"camera_{i + 2}"
             self._companions[companion_frame(i)] = (name, self._camera_publishers(f"{name}/", large))
             self.sent[name] = 0
-        self._points = self.create_publisher(PointCloud2, "points", large)
-        self._odometry = self.create_publisher(Odometry, "odometry", QoSProfile(depth=100))
-        self._imu = self.create_publisher(Imu, "imu", QoSProfile(depth=200))
-        self._tf = self.create_publisher(TFMessage, "/tf", QoSProfile(depth=100))
-        self._tf_static = self.create_publisher(TFMessage, "/tf_static", latched)
-        self._clock = self.create_publisher(Clock, "/clock", QoSProfile(depth=10))
-        self._finished = self.create_publisher(Bool, "~/finished", latched)
+        self._points = self._publisher(PointCloud2, "points", large)
+        self._odometry = self._publisher(Odometry, "odometry", QoSProfile(depth=100))
+        self._imu = self._publisher(Imu, "imu", QoSProfile(depth=200))
+        self._tf = self._publisher(TFMessage, "/tf", QoSProfile(depth=100))
+        self._tf_static = self._publisher(TFMessage, "/tf_static", latched)
+        self._time = self._publisher(Clock, "/clock", QoSProfile(depth=10))
+        self._finished = self._publisher(Bool, "~/finished", latched)
 
     def _camera_publishers(self, prefix: str, qos: QoSProfile) -> tuple[Publisher, Publisher]:
         """Of images and camera info."""
         kind, topic = (CompressedImage, "image/compressed") if self._compressed else (Image, "image")
         return (
-            self.create_publisher(kind, prefix + topic, qos),
-            self.create_publisher(CameraInfo, f"{prefix}camera_info", QoSProfile(depth=10)),
+            self._publisher(kind, prefix + topic, qos),
+            self._publisher(CameraInfo, f"{prefix}camera_info", QoSProfile(depth=10)),
         )
+
+    def _publisher(self, kind: type, topic: str, qos: QoSProfile) -> Publisher:
+        return self.create_publisher(kind, topic, overridden(self, PUBLISHER, topic, qos))
 
     def run(self) -> bool:
         """Plays the scenario to its end, or until `stop` is set; True when the end was reached."""
@@ -177,7 +176,7 @@ class SimulatedRobot(Node):
             self.stop.wait(0.1)
 
     def _publish_clock(self, now_ns: int) -> None:
-        self._clock.publish(Clock(clock=time_message(now_ns)))
+        self._time.publish(Clock(clock=time_message(now_ns)))
 
     def _publish(self, event: Event) -> None:
         sample = event.sample
@@ -241,12 +240,13 @@ class _Pace:
 def main(args: Sequence[str] | None = None) -> int:
     """The executable. Exit status 0 at the scenario's end or after Ctrl-C, 1 after an error."""
     argv = list(sys.argv if args is None else args)
-    options = _parse(remove_ros_args(argv)[1:])
-    rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
-    overrides = [Parameter(name, value=value) for name, value in options.parameters.items()]
     spinner = None
     try:
+        options = _parse(own_arguments(argv))
+        overrides = [Parameter(name, value=value) for name, value in options.parameters.items()]
+        init_ros(argv, signal_handler_options=SignalHandlerOptions.NO)
         robot = SimulatedRobot(overrides)
+        tell_foreign_files(robot, argv)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: robot.stop.set())
         if options.bag or options.sequence:

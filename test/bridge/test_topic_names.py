@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spatial_fm_ros.bridge.topic_names import camera_info_beside, companion_topics, is_rectified_name
-from spatial_fm_ros.core.config import RosConfig
+from spatial_fm_ros.bridge.topic_names import camera_info_beside, is_rectified_name, listed, paired, transported
 from spatial_fm_ros.core.errors import ConfigError
 
 NAMES = st.lists(st.from_regex(r"/?[a-z]+(/[a-z0-9_]+){0,3}", fullmatch=True), max_size=4)
@@ -45,19 +44,30 @@ def test_rect_is_a_word_of_the_name(image, rectified):
     assert is_rectified_name(image) is rectified
 
 
+@pytest.mark.parametrize(
+    ("image", "transport", "topic"),
+    [
+        ("/cam/image", "raw", "/cam/image"),
+        ("/cam/image", "compressed", "/cam/image/compressed"),
+        ("/cam/image/compressed", "compressed", "/cam/image/compressed"),
+        ("/cam/image/compressed", "raw", "/cam/image/compressed"),
+    ],
+)
+def test_images_travel_where_image_transport_sends_them(image, transport, topic):
+    assert transported(image, transport) == topic
+
+
 @given(NAMES, st.booleans(), st.sampled_from([",", ", ", " , "]))
 def test_lists_keep_their_order_and_infos_may_be_left_out(images, named, comma):
     infos = [f"{image}/info" for image in images] if named else []
-    config = RosConfig(companion_image_topics=comma.join(images), companion_camera_info_topics=comma.join(infos))
-    expected = infos or [camera_info_beside(image) for image in images]
-    assert companion_topics(config) == list(zip(images, expected, strict=True))
+    assert listed(comma.join(images)) == images
+    assert paired(images, infos) == list(zip(images, infos or [""] * len(images), strict=True))
 
 
 @given(NAMES, NAMES.filter(len))
 def test_lists_of_different_length_are_refused(images, infos):
-    config = RosConfig(companion_image_topics=",".join(images), companion_camera_info_topics=",".join(infos))
     if len(images) == len(infos):
-        assert len(companion_topics(config)) == len(images)
+        assert len(paired(images, infos)) == len(images)
         return
     with pytest.raises(ConfigError, match=f"names {len(infos)} topics.* {len(images)}; give one for each camera"):
-        companion_topics(config)
+        paired(images, infos)

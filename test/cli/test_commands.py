@@ -99,8 +99,17 @@ def test_ros_arguments_of_map_bag():
     assert translate(as_parameters) == [
         "map", "my bag", "--output", "/o", "--image-topic", "/cam", "--companion-image-topics", "/two,/three",
     ]  # fmt: skip
-    with pytest.raises(ConfigError, match="-p takes name:=value"):
-        translate(["--ros-args", "-p", "nonsense"])
+    assert translate(["--ros-args", "-p", "map_bag:qos_overrides./x.publisher.depth:=1"]) == ["map"]
+    for wrong, words in {
+        "nonsense": "-p takes name:=value",
+        "voxel_size:=1": "Unknown parameter 'voxel_size'; did you mean 'map.voxel_size'",
+        "outptu:=/o": "did you mean 'output'",
+        "zzzz:=1": "there are input, output, config",
+        "overwrite:=yes": "'overwrite' takes true or false, got 'yes'",
+        "other:every:=2": "-p other:every is for another node than reconstruct and map_bag",
+    }.items():
+        with pytest.raises(ConfigError, match=words):
+            translate(["--ros-args", "-p", wrong])
 
 
 def test_map_bag_runs_as_an_executable(recorded, tmp_path):

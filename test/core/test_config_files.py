@@ -112,7 +112,7 @@ def test_empty_files_are_defaults(tmp_path):
         ({"image_width": 3}, "did you mean 'intake.image_width' or 'model.foundation.image_width'"),
         ({"model": "nano"}, "a section of parameters: 'model.name'"),
         ({"zzzz": 3}, "docs/parameters.md"),
-        ({"\x1b[2J": 3}, r"Unknown parameter '\\\\x1b"),
+        ({"\x1b[2J": 3}, r"Unknown parameter '\\x1b"),
         ({"ros.map_frame": ""}, "'ros.map_frame' takes the name of a frame, got ''"),
         ({"ros.odom_frame": "/odom"}, "without leading slash, as tf2 does, got '/odom'; write 'odom'"),
         ({"ros.base_frame": "/"}, "'ros.base_frame' takes the name of a frame, got '/'"),

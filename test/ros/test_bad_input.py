@@ -191,7 +191,7 @@ def test_late_and_duplicate_stamps_are_stale(run, kit):
 
 
 def test_broken_jpegs(ros, reconstruct, kit):
-    node = reconstruct({"ros.image_topic": "camera/image/compressed", "ros.camera_info_topic": ""})
+    node = reconstruct({"ros.image_topic": "camera/image/compressed", "ros.camera_info_topic": "none"})
     kit.wait_for(lambda: kit.is_up(node), what="the node")
     publisher = ros.node("camera").create_publisher(CompressedImage, "camera/image/compressed", 10)
     kit.wait_for(publisher.get_subscription_count, what="a subscription")
