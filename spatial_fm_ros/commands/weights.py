@@ -10,6 +10,9 @@ from spatial_fm_ros.commands.console import in_sentences, out, table
 
 app = typer.Typer(no_args_is_help=True, help="Weights of the foundation models: which there are, get them, check them.")
 
+#: Longest path or value that is printed, in characters.
+_WHOLE = 5000
+
 Sha256 = Annotated[str, typer.Option("--sha256", help="The SHA-256 the file must have.")]
 
 
@@ -43,9 +46,10 @@ def get(
     An interrupted download goes on where it ended. HF_HOME chooses the cache, HF_TOKEN gives access to weights whose
     licence has to be accepted.
     """
+    from spatial_fm_ros.core.io.names import shown
     from spatial_fm_ros.core.models.weights.source import resolve
 
-    out.print(str(resolve(checkpoint, "", sha256, refresh=True).path), soft_wrap=True, markup=False)
+    out.print(shown(resolve(checkpoint, "", sha256, refresh=True).path, _WHOLE), soft_wrap=True, markup=False)
 
 
 @app.command()
@@ -55,6 +59,7 @@ def check(
     sha256: Sha256 = "",
 ) -> None:
     """Say what a checkpoint is, whether it is whole and fits its network, and its SHA-256."""
+    from spatial_fm_ros.core.io.names import shown
     from spatial_fm_ros.core.models.weights.checksum import sha256_of
     from spatial_fm_ros.core.models.weights.files import read
     from spatial_fm_ros.core.models.weights.fitting import fit
@@ -74,4 +79,4 @@ def check(
         ["SHA-256", sha256 or sha256_of(file.path)],
     ]
     for name, value in rows:
-        out.print(f"{name:<11}{value}", soft_wrap=True, markup=False)
+        out.print(f"{name:<11}{shown(value, _WHOLE)}", soft_wrap=True, markup=False)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import threading
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -20,15 +22,25 @@ class Request:
 
 
 @dataclass
+class Lie:
+    """An answer of any kind: what stands in `headers` is sent as it is, and nothing else but the body's pieces."""
+
+    status: int = 200
+    headers: Sequence[tuple[str, str]] = ()
+    body: Iterable[bytes] = ()
+
+
+@dataclass
 class SmallHub:
     """`repos` maps 'owner/name' to {file name: content}; `gated` and `private` ask for a token, `broken` answers 503.
 
     Large files come through a redirect to another address, as from the real hub's storage. `stop_after` bytes of a
     large file, a download loses its connection, or with `hang` stands still until `closing`. `claimed` sizes of a
-    repository's files are what it says instead of their own.
+    repository's files are what it says instead of their own. `lie` (method, path) may answer instead of it.
+    Repositories in `plain` have their files in git: no redirect, and git's hash.
     """
 
-    repos: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    repos: dict[str, dict[str, bytes]] = field(default_factory=dict, repr=False)
     gated: set[str] = field(default_factory=set)
     broken: bool = False
     stop_after: int | None = None
@@ -36,7 +48,9 @@ class SmallHub:
     corrupt: bool = False
     commit: str = COMMIT
     claimed: dict[str, int] = field(default_factory=dict)
-    requests: list[Request] = field(default_factory=list)
+    lie: Callable[[str, str], Lie | None] = lambda _method, _path: None
+    plain: set[str] = field(default_factory=set)
+    requests: list[Request] = field(default_factory=list, repr=False)
     stopped: threading.Event = field(default_factory=threading.Event)
     closing: threading.Event = field(default_factory=threading.Event)
 
@@ -80,7 +94,9 @@ def _handler(hub: SmallHub) -> type[BaseHTTPRequestHandler]:
             authorised = "Authorization" in self.headers
             hub.requests.append(Request(self.command, path, self.headers.get("Range", ""), authorised))
             parts = path.strip("/").split("/")
-            if hub.broken:
+            if (lie := hub.lie(self.command, path)) is not None:
+                self._lie(lie, content)
+            elif hub.broken:
                 self._reply(503, b"")
             elif parts[0] == "storage":
                 self._content(
@@ -111,6 +127,9 @@ def _handler(hub: SmallHub) -> type[BaseHTTPRequestHandler]:
                 self._reply(404, b"", {**headers, "X-Repo-Commit": hub.commit})
             else:
                 content = hub.repos[name][file]
+                if name in hub.plain:
+                    self._content(content, self.command == "GET", git_hash(content))
+                    return
                 sha = _sha256(content)
                 size = str(hub.claimed.get(name, len(content)))
                 linked = {"X-Linked-Etag": f'"{sha}"', "X-Linked-Size": size, "X-Repo-Commit": hub.commit}
@@ -118,7 +137,19 @@ def _handler(hub: SmallHub) -> type[BaseHTTPRequestHandler]:
                     302, b"", {**linked, "Location": f"{hub.address.replace('127.0.0.1', 'localhost')}/storage/{sha}"}
                 )
 
-        def _content(self, content: bytes, wanted: bool) -> None:
+        def _lie(self, lie: Lie, content: bool) -> None:
+            self.send_response_only(lie.status)
+            for key, value in lie.headers:
+                self.send_header(key, value)
+            self.end_headers()
+            self.close_connection = True
+            if content:
+                with contextlib.suppress(OSError):
+                    for piece in lie.body:
+                        self.wfile.write(piece)
+                        self.wfile.flush()
+
+        def _content(self, content: bytes, wanted: bool, etag: str = "") -> None:
             total, first = len(content), 0
             if (span := self.headers.get("Range", "")).startswith("bytes="):
                 first = int(span[6:].split("-")[0])
@@ -126,7 +157,8 @@ def _handler(hub: SmallHub) -> type[BaseHTTPRequestHandler]:
                 content = content[:-1] + bytes([content[-1] ^ 1])
             self.send_response(206 if first else 200)
             self.send_header("Content-Length", str(total - first))
-            self.send_header("ETag", f'"{_sha256(content)}"')
+            self.send_header("ETag", f'"{etag or _sha256(content)}"')
+            self.send_header("X-Repo-Commit", hub.commit)
             if first:
                 self.send_header("Content-Range", f"bytes {first}-{total - 1}/{total}")
             self.end_headers()
@@ -152,6 +184,10 @@ def _handler(hub: SmallHub) -> type[BaseHTTPRequestHandler]:
                 self.wfile.write(body)
 
     return Handler
+
+
+def git_hash(content: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
 def _sha256(content: bytes) -> str:

@@ -1,8 +1,8 @@
 """One file of the hub into huggingface_hub's cache, going on where an earlier attempt ended.
 
 huggingface_hub itself starts from nothing after an interrupted program (since its version 1.18 partial files are
-removed), which for 5 GB over a robot's radio means never. So the bytes are fetched here, by its own client, into a
-partial file that stays; the finished and checked file becomes a blob of the cache, which huggingface_hub then links.
+removed), which for 5 GB over a robot's radio means never. So the bytes are fetched here into a partial file that
+stays; when it has the announced length and hash it becomes a blob of the cache. Nothing else ever does.
 """
 
 from __future__ import annotations
@@ -10,96 +10,155 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
-from huggingface_hub.errors import HfHubHTTPError
-from huggingface_hub.file_download import http_get, repo_folder_name
-from huggingface_hub.utils import build_hf_headers
-
+from spatial_fm_ros.core import stopping
 from spatial_fm_ros.core.errors import ModelError, OutputError
-from spatial_fm_ros.core.models.weights.checksum import SHA256, sha256_of
+from spatial_fm_ros.core.io.names import shown
+from spatial_fm_ros.core.models.weights import cache, wire
+from spatial_fm_ros.core.models.weights.answers import RemoteFile, describe, file_address, refuse_status
+from spatial_fm_ros.core.models.weights.checksum import git_blob_of, sha256_of
 from spatial_fm_ros.core.models.weights.reporting import Lines, note, size
 
 RETRY_AFTER_S = 1.0
-
-#: What goes wrong with connections and files. Which HTTP client huggingface_hub uses differs between its versions;
-#: its own error inherits that client's.
-FAILURES: tuple[type[Exception], ...] = (
-    OSError,
-    *(base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception)),
-)
-
 #: Left free on the disk beside the file, in bytes.
 SPARE = 100_000_000
-
-
-def cache_folder(repo: str) -> Path:
-    """Where huggingface_hub keeps the files of a repository."""
-    return Path(constants.HF_HUB_CACHE).expanduser() / repo_folder_name(repo_id=repo, repo_type="model")
+#: A hub that sends less than LEAST_RATE bytes a second over LEAST_OVER_S seconds is given up.
+LEAST_RATE = 1000
+LEAST_OVER_S = 60.0
 
 
 def fetch(repo: str, name: str, revision: str) -> Path:
     """The file's path in the cache, after downloading it if need be.
 
-    Raises what huggingface_hub raises, OSError for a cache that cannot be written, OutputError for a disk that is too
-    full, and ModelError for a file that arrived damaged.
+    Raises Refused and Lost of the hub, Stopped, OSError for a cache that cannot be written, OutputError for a disk that
+    is too full, and ModelError for a hub that contradicts itself and content that is not what was announced.
     """
-    metadata = get_hf_file_metadata(hf_hub_url(repo, name, revision=revision))
-    if metadata.etag is None or metadata.size is None:
-        raise ModelError(f"{constants.ENDPOINT} does not say which file {repo}/{name} is: it is no hub.")
-    blob = cache_folder(repo) / "blobs" / metadata.etag
+    remote = describe(repo, name, revision)
+    blob = cache.blob(repo, remote.hash)
+    what = f"{repo}/{shown(name)}"
     if not blob.exists():
-        blob.parent.mkdir(parents=True, exist_ok=True)
-        _download(hf_hub_url(repo, name, revision=metadata.commit_hash), blob, metadata.size, f"{repo}/{name}")
-    return Path(hf_hub_download(repo, name, revision=revision))
+        _download(file_address(repo, name, remote.commit), blob, remote, what)
+    elif not _is_whole(blob, remote, what):  # put there by somebody else
+        raise ModelError(f"{blob} is damaged: it is not the file the hub has; remove it and download it again.")
+    return cache.link(repo, revision, remote.commit, name, blob)
 
 
-def _download(url: str, blob: Path, length: int, what: str) -> None:
+def _download(address: str, blob: Path, remote: RemoteFile, what: str) -> None:
     partial = blob.with_name(blob.name + ".partial")
     with _locked(partial, what) as file:
         if blob.exists():  # another process finished it while this one waited
             partial.unlink()
             return
         done = file.tell()
-        if done > length:
-            file.truncate(0)
-            done = file.seek(0)
-        free = shutil.disk_usage(blob.parent).free
-        if length - done + SPARE > free:
-            raise OutputError(f"{what} needs {size(length - done)} more, but {blob.parent} has {size(free)} free.")
+        if done > remote.size:
+            done = _empty(file)
+        missing, free = remote.size - done, shutil.disk_usage(blob.parent).free
+        if missing + SPARE > free:
+            raise OutputError(f"{what} needs {size(missing)} more, but {blob.parent} has {size(free)} free.")
         if done:
-            note(f"{what}: going on after {size(done)} of {size(length)}")
+            note(f"{what}: going on after {size(done)} of {size(remote.size)}")
         else:
-            note(f"{what}: downloading {size(length)} to {blob.parent}")
-        _receive(url, file, length, what)
-        # The hub names large files by their SHA-256: what was put together from pieces is checked as a whole.
-        if SHA256.fullmatch(blob.name) and sha256_of(partial, what) != blob.name.lower():
+            note(f"{what}: downloading {size(remote.size)} to {blob.parent}")
+        try:
+            _receive(address, file, remote.size, what)
+            if not _is_whole(partial, remote, what):
+                raise _Wrong(f"{what} arrived damaged (its hash is wrong) and was removed; download it again.")
+        except _Wrong:
             partial.unlink()
-            raise ModelError(f"{what} arrived damaged (its SHA-256 is wrong) and was removed; download it again.")
+            raise
         os.replace(partial, blob)
 
 
-def _receive(url: str, file: IO[bytes], length: int, what: str) -> None:
-    """Append what is still missing. A connection that is lost is taken up again as long as every try brings some."""
-    while True:
-        done = file.tell()
-        counted: Any = _Counted(file, Lines(what, length, done))
+class _Wrong(ModelError):
+    """What has arrived cannot be the file."""
+
+
+def _is_whole(path: Path, remote: RemoteFile, what: str) -> bool:
+    """Whether a file has the length and the hash that were announced, however it was put together."""
+    if path.stat().st_size != remote.size:
+        return False
+    return (sha256_of if len(remote.hash) == 64 else git_blob_of)(path, what) == remote.hash
+
+
+def _receive(address: str, file: IO[bytes], length: int, what: str) -> None:
+    """Append what is still missing. A connection that is lost is taken up again as long as every try gets further."""
+    furthest, pace = file.tell(), _Pace()
+    while file.tell() < length:
         try:
-            headers = build_hf_headers()
-            http_get(url, counted, resume_size=done, headers=headers, expected_size=length, displayed_filename=what)
-            file.flush()
-            return
-        except FAILURES as error:
-            file.flush()
-            if file.tell() <= done:
+            _append(address, file, length, what, pace)
+        except wire.Lost as lost:
+            if file.tell() <= furthest:
                 raise
-            note(f"{what}: lost the connection after {size(file.tell())} ({error}); going on")
-            time.sleep(RETRY_AFTER_S)
+            furthest = file.tell()
+            note(f"{what}: lost the connection after {size(furthest)} ({lost}); going on")
+            stopping.pause(RETRY_AFTER_S)
+
+
+def _append(address: str, file: IO[bytes], length: int, what: str, pace: _Pace) -> None:
+    done = file.tell()
+    with wire.ask("GET", address, {"Range": f"bytes={done}-"} if done else {}) as answer:
+        refuse_status(answer)
+        wire.refuse_coding(answer)
+        if answer.status == 206:
+            _same_span(answer.headers.get("content-range", ""), done, length, what)
+        elif answer.status == 200:
+            done = _empty(file) if done else 0  # a server that knows no ranges sends it all
+        else:
+            raise ModelError(f"{shown(answer.address)} answered {answer.status} when asked for {what}.")
+        announced = answer.headers.get("content-length", str(length - done))
+        if announced != str(length - done):
+            raise ModelError(
+                f"{what} has {length} bytes, the hub says, but now {shown(announced, 40)} of {length - done} are to "
+                "come; nothing of that is taken. Try again later."
+            )
+        lines = Lines(what, length, done)
+        for piece in answer.pieces:
+            pace.advance(len(piece))
+            if len(piece) > length - file.tell():
+                raise _Wrong(f"{what} has {length} bytes, the hub says, but sends more; it was given up and removed.")
+            file.write(piece)
+            file.flush()
+            lines.advance(len(piece))
+    if file.tell() < length:
+        raise wire.Lost("the answer ended too early")
+
+
+def _same_span(said: str, first: int, length: int, what: str) -> None:
+    if said not in (f"bytes {first}-{length - 1}/{length}", f"bytes {first}-{length - 1}/*"):
+        raise ModelError(
+            f"Of {what}, bytes {first} to {length - 1} of {length} were asked for, but the hub sends "
+            f"'{shown(said, 80)}'; nothing of that is taken. Try again later."
+        )
+
+
+class _Pace:
+    """Whether bytes come fast enough, over all tries together."""
+
+    def __init__(self) -> None:
+        self._since, self._count = time.monotonic(), 0
+
+    def advance(self, count: int) -> None:
+        self._count += count
+        passed = time.monotonic() - self._since
+        if passed < LEAST_OVER_S:
+            return
+        if self._count < LEAST_RATE * passed:
+            raise ModelError(
+                f"The hub sent {size(self._count)} in {passed:.0f} s, less than {size(LEAST_RATE)}/s: it was given up. "
+                "What has arrived is kept for the next try."
+            )
+        self._since, self._count = time.monotonic(), 0
+
+
+def _empty(file: IO[bytes]) -> int:
+    file.truncate(0)
+    return file.seek(0)
 
 
 @contextmanager
@@ -109,33 +168,28 @@ def _locked(path: Path, what: str) -> Iterator[IO[bytes]]:
     It may have been moved or removed by the process that was waited for; then it is begun anew.
     """
     while True:
-        with path.open("ab") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                note(f"{what}: another process is downloading it; waiting")
-                fcntl.flock(file, fcntl.LOCK_EX)
+        with os.fdopen(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | _PLAIN, 0o666), "ab") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ModelError(f"{path} is no regular file; remove it and download again.")
+            told = False
+            while not _lock(file):
+                if not told:
+                    note(f"{what}: another process is downloading it; waiting")
+                    told = True
+                stopping.pause(stopping.ASK_EVERY_S)
             if path.exists() and os.path.samefile(path, file.fileno()):
                 file.seek(0, os.SEEK_END)
                 yield file
                 return
 
 
-class _Counted:
-    """A file whose growth is reported."""
+#: A link is not followed, a FIFO not waited for.
+_PLAIN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
-    def __init__(self, file: IO[bytes], lines: Lines) -> None:
-        self._file, self._lines = file, lines
 
-    def write(self, data: bytes) -> int:
-        self._lines.advance(len(data))
-        return self._file.write(data)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def seek(self, offset: int) -> int:
-        return self._file.seek(offset)
-
-    def truncate(self) -> int:
-        return self._file.truncate()
+def _lock(file: IO[bytes]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from spatial_fm_ros.core.errors import ModelError
+from spatial_fm_ros.core.io.names import shown, user_path
 from spatial_fm_ros.core.models.weights import checksum
+from spatial_fm_ros.core.models.weights.cache import repo_of
 from spatial_fm_ros.core.models.weights.choice import NAMES, choose, weight_files
 from spatial_fm_ros.core.models.weights.hub import HubId, get
 from spatial_fm_ros.core.models.weights.licences import DEFAULT, Licence, published, said
 from spatial_fm_ros.core.models.weights.reporting import note
+
+#: Files of a folder that are looked at.
+_MOST_FILES = 10_000
 
 
 @dataclass(frozen=True)
@@ -34,18 +42,18 @@ def resolve(source: str, model: str, sha256: str = "", refresh: bool = False) ->
     asked = source or DEFAULT.get(model, "")
     if not asked:
         raise ModelError(f"model.checkpoint is empty and '{model}' has no default: name a file, a folder or a hub id.")
-    path = Path(asked).expanduser()
-    if path.exists():
+    path = user_path(asked, ModelError)
+    if _exists(path):
         file = _in_folder(path) if path.is_dir() else path
-        known = published(_repo_of_cached(file))
+        known = published(repo_of(file))
     elif HubId.fits(asked):
         hub_id = HubId(asked)
         known = published(hub_id.repo)
         file = get(hub_id, refresh)
     else:
         raise ModelError(
-            f"The checkpoint {asked} does not exist; expected a file, a folder with {NAMES[0]} or {NAMES[1]}, or a hub "
-            f"id such as {DEFAULT.get(model, 'owner/name')}. model:=geometric needs no weights."
+            f"The checkpoint {shown(asked)} does not exist; expected a file, a folder with {NAMES[0]} or {NAMES[1]}, "
+            f"or a hub id such as {DEFAULT.get(model, 'owner/name')}. model:=geometric needs no weights."
         )
     if sha256:
         checksum.verify(file, sha256)
@@ -55,25 +63,31 @@ def resolve(source: str, model: str, sha256: str = "", refresh: bool = False) ->
     return CheckpointFile(file, asked, licence)
 
 
+def _exists(path: Path) -> bool:
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+            return False
+        raise ModelError(f"The checkpoint {shown(path)} cannot be read ({error.strerror}).") from error
+    return True
+
+
 def _in_folder(folder: Path) -> Path:
     try:
-        names = [path.name for path in folder.iterdir() if path.is_file()]
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in islice(entries, _MOST_FILES + 1) if entry.is_file()]
     except OSError as error:
-        raise ModelError(f"The folder {folder} cannot be read: {error.strerror or error}.") from error
+        raise ModelError(f"The folder {shown(folder)} cannot be read: {error.strerror or error}.") from error
+    if len(names) > _MOST_FILES:
+        raise ModelError(f"The folder {shown(folder)} holds more than {_MOST_FILES} files; name the file of weights.")
     name = choose(names)
     if name is not None:
         return folder / name
-    found = weight_files(names)
+    found = [shown(each, 80) for each in weight_files(names)]
     if found:
-        raise ModelError(f"The folder {folder} holds several weight files ({', '.join(found[:4])}); name one of them.")
+        listed = ", ".join(found[:4])
+        raise ModelError(f"The folder {shown(folder)} holds several weight files ({listed}); name one of them.")
     raise ModelError(
-        f"The folder {folder} holds no weights; expected {' or '.join(NAMES)} or one *.safetensors or *.pt."
+        f"The folder {shown(folder)} holds no weights; expected {' or '.join(NAMES)} or one *.safetensors or *.pt."
     )
-
-
-def _repo_of_cached(path: Path) -> str:
-    """The hub id of a file inside huggingface_hub's cache; empty for any other."""
-    for part in path.absolute().parts:
-        if part.startswith("models--"):
-            return part.removeprefix("models--").replace("--", "/")
-    return ""
