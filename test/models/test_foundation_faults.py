@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from dataclasses import replace
@@ -129,6 +130,21 @@ def test_settings_beside_a_checkpoint_decide_its_size(checkpoints, tmp_path) -> 
     assert loaded("vggt", tmp_path).weights.endswith("(licence not known)")
     (tmp_path / "config.json").write_text(json.dumps(settings | {"aa_depth": 0}))
     with pytest.raises(ModelError, match="cannot be built: .*aa_depth"):
+        loaded("vggt", tmp_path)
+    for content, words in (
+        (json.dumps(settings | {"aa_depth": 10**9}), "give 'aa_depth' as 1000000000, but with"),
+        (json.dumps(settings | {"embed_dim": 2**80}), "give 'embed_dim' as"),
+        (json.dumps(settings | {"embed_dim": "wide"}), "embed_dim"),
+        ("[" * 100_000, "cannot be read"),
+        ("1" * 100_000, "cannot be read"),
+        ('{"a": "' + "b" * 2**20 + '"}', "has at most 1048576"),
+    ):
+        (tmp_path / "config.json").write_text(content)
+        with pytest.raises(ModelError, match=words):
+            loaded("vggt", tmp_path)
+    (tmp_path / "config.json").unlink()
+    os.mkfifo(tmp_path / "config.json")
+    with pytest.raises(ModelError, match="no regular file but a FIFO"):
         loaded("vggt", tmp_path)
 
 

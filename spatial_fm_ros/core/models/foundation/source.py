@@ -13,6 +13,8 @@ from torch import nn
 
 from spatial_fm_ros.core.config import ModelConfig
 from spatial_fm_ros.core.errors import ModelError
+from spatial_fm_ros.core.io.names import shown
+from spatial_fm_ros.core.io.reading import read_text
 from spatial_fm_ros.core.models.vit.fast import dtype_policy, optimised
 from spatial_fm_ros.core.models.weights.files import read
 from spatial_fm_ros.core.models.weights.identify import expect
@@ -24,6 +26,9 @@ from spatial_fm_ros.core.types import Prediction
 
 #: `checkpoint: random` or `random:VARIANT`.
 RANDOM = "random"
+_SETTINGS_BYTES = 2**20
+#: Largest number that settings may hold: widths, sizes of images.
+_LARGEST = 1_000_000
 MEANINGLESS = "RANDOM WEIGHTS: nothing of this says anything about the world"
 _SEED = 0
 
@@ -64,23 +69,52 @@ def load_network(model: str, config: ModelConfig, device: torch.device, build: B
     name = published("/".join(file.source.partition("@")[0].split("/")[:2]))
     checkpoint = read(file.path)
     found = expect(model, checkpoint.shapes, file.path)
+    settings = _settings(file.path.parent / "config.json", len(checkpoint.tensors))
     with torch.device("meta"):
-        settings = _settings(file.path.parent / "config.json")
-        network = optimised(build({"model_name": name.variant, **settings} if name else settings, found.variant))
+        try:
+            network = optimised(build({"model_name": name.variant, **settings} if name else settings, found.variant))
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
+            raise ModelError(
+                f"No network can be built with the settings beside {shown(file.path)} (config.json): {shown(error)}; "
+                "get them again, or remove them where the weights are published ones."
+            ) from error
     fill(network, checkpoint.tensors, device, dtype_of)
     licence = file.licence.sentence if file.licence else "licence not known"
     return Weights(network, f"{file.source} ({licence})", random=False)
 
 
-def _settings(path: Path) -> Mapping[str, Any]:
-    """The config.json beside a checkpoint; empty where there is none. Raises ModelError for one that is no JSON."""
-    try:
-        settings = json.loads(path.read_text())
-    except FileNotFoundError:
+def _settings(path: Path, tensors: int) -> Mapping[str, Any]:
+    """The config.json beside a checkpoint of so many tensors; empty where there is none.
+
+    Raises ModelError for one that is no JSON, and for numbers that no network of these tensors has.
+    """
+    if not path.exists():
         return {}
-    except (OSError, ValueError) as error:
-        raise ModelError(f"The settings {path} beside the checkpoint cannot be read: {error}.") from error
+    try:
+        settings = json.loads(read_text(path, "settings file", _SETTINGS_BYTES, ModelError))
+        _bound(settings, path, tensors)
+    except (ValueError, RecursionError) as error:
+        raise ModelError(
+            f"The settings {shown(path)} beside the checkpoint cannot be read: {shown(error)}; expected JSON."
+        ) from error
     return settings if isinstance(settings, Mapping) else {}
+
+
+def _bound(value: Any, path: Path, tensors: int, key: str = "") -> None:
+    """A network of 10^12 blocks, or blocks as wide, would be built before it is found not to fit."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            _bound(inner, path, tensors, name)
+    elif isinstance(value, list):
+        for inner in value[: _LARGEST + 1]:
+            _bound(inner, path, tensors, key)
+    elif isinstance(value, (int, float)):
+        most = tensors if "depth" in key or "levels" in key else _LARGEST
+        if not abs(value) <= most:
+            raise ModelError(
+                f"The settings {shown(path)} beside the checkpoint give '{shown(key, 80)}' as {shown(value, 40)}, but "
+                f"with {tensors} tensors it is at most {most}; get them again."
+            )
 
 
 def pick_precision(name: str, device: torch.device) -> torch.dtype:

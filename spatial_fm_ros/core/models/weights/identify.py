@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spatial_fm_ros.core.errors import ModelError
+from spatial_fm_ros.core.io.names import shown
 from spatial_fm_ros.core.models.weights.licences import DEPTH_ANYTHING_3, NANO, VGGT
 
 Shape = tuple[int, ...]
@@ -54,11 +55,11 @@ def identify(shapes: Mapping[str, Shape]) -> Architecture:
     for prefix in ("model.", ""):
         embedding = shapes.get(f"{prefix}backbone.pretrained.cls_token")
         if embedding is not None:
-            return _da3(shapes, prefix, embedding[-1])
+            return _da3(shapes, prefix, _width(embedding))
     for pattern, name in _FOREIGN:
         if any(re.search(pattern, key) for key in shapes):
             return Architecture("", "", name)
-    first = ", ".join(list(shapes)[:3])
+    first = ", ".join(shown(name, 80) for name in list(shapes)[:3])
     return Architecture("", "", f"a network this package does not know (its tensors begin with {first})")
 
 
@@ -72,11 +73,15 @@ def expect(model: str, shapes: Mapping[str, Shape], path: Path) -> Architecture:
         if found.model
         else f"give a checkpoint of {model}: spatial-fm weights list names them."
     )
-    raise ModelError(f"{path} is {found.note}, but model:={model} was asked for: {remedy}")
+    raise ModelError(f"{shown(path)} is {found.note}, but model:={model} was asked for: {remedy}")
+
+
+def _width(shape: Shape) -> int:
+    return shape[-1] if shape else 0
 
 
 def _vggt(shapes: Mapping[str, Shape]) -> Architecture:
-    width = shapes["aggregator.camera_token"][-1]
+    width = _width(shapes["aggregator.camera_token"])
     pairs = len({key.split(".")[2] for key in shapes if key.startswith("aggregator.frame_blocks.")})
     heads = tuple(h for h in ("camera", "depth", "point", "track") if any(k.startswith(f"{h}_head.") for k in shapes))
     without = "" if len(heads) == 4 else f" with the heads {', '.join(heads)} only" if heads else " without heads"

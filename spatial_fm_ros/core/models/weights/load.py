@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from spatial_fm_ros.core import stopping
 from spatial_fm_ros.core.errors import ModelError
+from spatial_fm_ros.core.io.names import shown
 from spatial_fm_ros.core.models.weights.identify import Shape, identify
 from spatial_fm_ros.core.models.weights.mapped import MappedFiles
 
@@ -50,6 +52,7 @@ def place(module: nn.Module, device: torch.device, dtype_of: DtypeOf) -> None:
     """Bring every parameter and buffer to the device and its dtype, one at a time; gradients are forgotten."""
     files = MappedFiles()
     for name, tensor in module.state_dict(keep_vars=True).items():
+        stopping.check()
         dtype = dtype_of(name, tensor)
         if tensor.device == device and tensor.dtype == dtype:
             continue
@@ -99,7 +102,7 @@ def assign(module: nn.Module, name: str, tensor: Tensor) -> None:
 
 
 def _some(names: Iterable[str]) -> str:
-    listed = list(names)
+    listed = [shown(name, 200) for name in names]
     return ", ".join(listed[:_NAMED]) + (", ..." if len(listed) > _NAMED else "")
 
 
