@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,17 +98,16 @@ def open_depth(path: Path, unit: float | None = None) -> list[DepthEntry]:
     beside = (path.parent / "sequence.json", path.parent.parent / "sequence.json")  # the second: truth/depth
     description = next((file for file in beside if file.is_file()), None)
     if description is not None:
-        from spatial_fm_ros.sources.images import stamp_of_index
-        from spatial_fm_ros.sources.sequence import described_camera, read_description
+        from spatial_fm_ros.core.io.sequence_description import read_description
+        from spatial_fm_ros.sources.file_names import stamp_of_index
 
         described = read_description(description)
-        rate, given = float(described["rate_hz"]), float(described.get("depth_unit_m") or MILLIMETRE)
-        camera = described_camera(described, description)
+        camera = described.camera
         K = camera.K if camera is not None and camera.is_pinhole else None
         return [
-            DepthEntry(file, unit or given, stamp_of_index(int(file.stem), rate), K)
+            DepthEntry(file, unit or described.depth_unit_m, stamp_of_index(int(file.stem), described.rate_hz), K)
             for file in files
-            if file.stem.isdigit()
+            if re.fullmatch("[0-9]{1,9}", file.stem)
         ]
     return [DepthEntry(f, unit or (MILLIMETRE if f.suffix == ".png" else 1.0)) for f in files]
 

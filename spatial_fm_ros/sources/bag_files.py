@@ -18,7 +18,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from spatial_fm_ros.core.errors import InputError
 from spatial_fm_ros.sources.base import NS
-from spatial_fm_ros.sources.images import natural_key
+from spatial_fm_ros.sources.file_names import natural_key
 from spatial_fm_ros.sources.truncated import CutMcap, CutSqlite, plain
 
 STORAGE_SUFFIXES = (".mcap", ".db3")

@@ -6,6 +6,7 @@ names it at the end. It raises InputError when the input as a whole cannot be us
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 from spatial_fm_ros.bridge.topic_names import listed
 from spatial_fm_ros.core.config import IntakeConfig, RosConfig
 from spatial_fm_ros.core.errors import InputError
+from spatial_fm_ros.core.io.names import shown
 from spatial_fm_ros.core.types import Camera, Rig, Sample
 
 NS = 1_000_000_000
@@ -46,13 +48,13 @@ class SourceOptions:
     start_s: float = 0.0  # seconds from the beginning of the recording
     stop_s: float = float("inf")
     max_pixels: int = IntakeConfig().max_pixels  # pictures that say they have more are not decoded
-    intrinsics: str = ""  # fx,fy,cx,cy[,distortion...]; 'none' ignores what the input says
+    intrinsics: str = ""  # fx,fy,cx,cy[,distortion...] of one size; 'none' ignores what the input says
 
     def __post_init__(self) -> None:
         if self.every < 1:
             raise InputError(f"Every n-th image needs n >= 1, got {self.every}.")
-        if self.rate_hz < 0:
-            raise InputError(f"The image rate must be positive, got {self.rate_hz} Hz.")
+        if self.rate_hz != 0 and not 1e-4 <= self.rate_hz <= 1e5:
+            raise InputError(f"The image rate must be positive, 0.0001 to 100000 Hz, got {self.rate_hz} Hz.")
         if not 0 <= self.start_s < self.stop_s:
             raise InputError(
                 f"The part to read needs 0 <= start < stop in seconds, got {self.start_s:g} to {self.stop_s:g}."
@@ -94,7 +96,7 @@ def topic_list(names: str) -> list[str]:
 
 
 def parse_intrinsics(text: str, width: int, height: int) -> Camera:
-    """A camera from 'fx,fy,cx,cy' pixels and 0, 4, 5 (plumb_bob) or 8 (rational_polynomial) coefficients.
+    """A camera from 'fx,fy,cx,cy' pixels and 0, 4, 5 (plumb_bob), 8, 12 or 14 (rational_polynomial) coefficients.
 
     Raises InputError when the text is something else.
     """
@@ -102,11 +104,11 @@ def parse_intrinsics(text: str, width: int, height: int) -> Camera:
         numbers = [float(part) for part in text.split(",")]
     except ValueError:
         numbers = []
-    models = {0: "none", 4: "plumb_bob", 5: "plumb_bob", 8: "rational_polynomial"}
-    if len(numbers) - 4 not in models:
+    models = {0: "none", 4: "plumb_bob", 5: "plumb_bob", **dict.fromkeys((8, 12, 14), "rational_polynomial")}
+    if len(numbers) - 4 not in models or not all(map(math.isfinite, numbers)) or min(numbers[:2]) <= 0:
         raise InputError(
-            f"Intrinsics are 'fx,fy,cx,cy' in pixels with 0, 4, 5 or 8 distortion coefficients after them, "
-            f"or 'none'; got '{text}'."
+            f"Intrinsics are 'fx,fy,cx,cy' in pixels, fx and fy above 0, with 0, 4, 5, 8, 12 or 14 distortion "
+            f"coefficients after them, or 'none'; got '{shown(text)}'."
         )
     fx, fy, cx, cy = numbers[:4]
     K = [[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]]

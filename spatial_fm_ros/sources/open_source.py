@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from spatial_fm_ros.core.errors import InputError
+from spatial_fm_ros.core.io.names import shown, user_path
 from spatial_fm_ros.sources.base import Source, SourceOptions
 
 ACCEPTED = "a rosbag2 folder, an .mcap or .db3 file, a ROS 1 .bag, an image folder, a video or a sequence folder"
@@ -12,27 +14,29 @@ ACCEPTED = "a rosbag2 folder, an .mcap or .db3 file, a ROS 1 .bag, an image fold
 
 def open_source(path: str | Path, options: SourceOptions | None = None) -> Source:
     """The recording at `path`, opened. Raises InputError when there is none or it cannot be read."""
-    path = Path(path).expanduser()
+    path = user_path(path)
     options = options or SourceOptions()
     try:
         return _open(path, options)
     except OSError as error:
-        raise InputError(f"The input {path} cannot be read: {error.strerror or error}.") from error
+        raise InputError(f"The input {shown(path)} cannot be read: {error.strerror or error}.") from error
 
 
 def _open(path: Path, options: SourceOptions) -> Source:
-    from spatial_fm_ros.sources.images import IMAGE_SUFFIXES, VIDEO_SUFFIXES, ImageFolder, Video, image_files
+    from spatial_fm_ros.sources.file_names import holds_files
+    from spatial_fm_ros.sources.images import IMAGE_SUFFIXES, ImageFolder
+    from spatial_fm_ros.sources.video import VIDEO_SUFFIXES, Video
 
     if not path.exists():
-        raise InputError(f"There is no input at {path}; expected {ACCEPTED}.")
+        raise InputError(f"There is no input at {shown(path)}; expected {ACCEPTED}.")
     if path.is_dir():
-        if (path / "sequence.json").is_file():
+        if os.path.lexists(path / "sequence.json"):
             from spatial_fm_ros.sources.sequence import SequenceFolder
 
             return SequenceFolder(path, options)
         if (path / "metadata.yaml").is_file() or _holds_storage(path):
             return _bag(path, options)
-        if not image_files(path) and (path / "images").is_dir():
+        if not holds_files(path, IMAGE_SUFFIXES) and (path / "images").is_dir():
             path = path / "images"
         return ImageFolder(path, options)
     suffix = path.suffix.lower()
@@ -42,13 +46,14 @@ def _open(path: Path, options: SourceOptions) -> Source:
         return Video(path, options)
     if path.name.endswith(".bag.active"):
         raise InputError(
-            f"The ROS 1 bag {path} was never closed; run 'rosbag reindex {path.name}' and rename it to .bag."
+            f"The ROS 1 bag {shown(path)} was never closed; run 'rosbag reindex {shown(path.name)}' and rename it to "
+            ".bag."
         )
     if suffix in (".zstd", ".zst"):
-        raise InputError(f"{path} is one compressed file of a rosbag2; give the folder with its metadata.yaml.")
+        raise InputError(f"{shown(path)} is one compressed file of a rosbag2; give the folder with its metadata.yaml.")
     if suffix in IMAGE_SUFFIXES:
-        raise InputError(f"{path} is a single image; a map needs several: give the folder that holds them.")
-    raise InputError(f"{path} is nothing this program reads; expected {ACCEPTED}.")
+        raise InputError(f"{shown(path)} is a single image; a map needs several: give the folder that holds them.")
+    raise InputError(f"{shown(path)} is nothing this program reads; expected {ACCEPTED}.")
 
 
 def _holds_storage(path: Path) -> bool:
