@@ -9,7 +9,10 @@ from spatial_fm_ros.core.errors import InputError
 from spatial_fm_ros.core.io.names import shown, user_path
 from spatial_fm_ros.sources.base import Source, SourceOptions
 
-ACCEPTED = "a rosbag2 folder, an .mcap or .db3 file, a ROS 1 .bag, an image folder, a video or a sequence folder"
+ACCEPTED = (
+    "a rosbag2 folder, an .mcap or .db3 file, a ROS 1 .bag or a folder of its parts, an image folder, a video or a "
+    "sequence folder"
+)
 
 
 def open_source(path: str | Path, options: SourceOptions | None = None) -> Source:
@@ -23,6 +26,7 @@ def open_source(path: str | Path, options: SourceOptions | None = None) -> Sourc
 
 
 def _open(path: Path, options: SourceOptions) -> Source:
+    from spatial_fm_ros.sources.bag_folder import holds_bag
     from spatial_fm_ros.sources.file_names import holds_files
     from spatial_fm_ros.sources.images import IMAGE_SUFFIXES, ImageFolder
     from spatial_fm_ros.sources.video import VIDEO_SUFFIXES, Video
@@ -34,7 +38,7 @@ def _open(path: Path, options: SourceOptions) -> Source:
             from spatial_fm_ros.sources.sequence import SequenceFolder
 
             return SequenceFolder(path, options)
-        if (path / "metadata.yaml").is_file() or _holds_storage(path):
+        if holds_bag(path):
             return _bag(path, options)
         if not holds_files(path, IMAGE_SUFFIXES) and (path / "images").is_dir():
             path = path / "images"
@@ -54,12 +58,6 @@ def _open(path: Path, options: SourceOptions) -> Source:
     if suffix in IMAGE_SUFFIXES:
         raise InputError(f"{shown(path)} is a single image; a map needs several: give the folder that holds them.")
     raise InputError(f"{shown(path)} is nothing this program reads; expected {ACCEPTED}.")
-
-
-def _holds_storage(path: Path) -> bool:
-    return any(
-        file.suffix in (".mcap", ".db3") or file.name.endswith((".mcap.zstd", ".db3.zstd")) for file in path.iterdir()
-    )
 
 
 def _bag(path: Path, options: SourceOptions) -> Source:
