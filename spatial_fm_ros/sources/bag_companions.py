@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from spatial_fm_ros.core.intake.companions import LEAST_BASELINE_M
+from spatial_fm_ros.core.io.names import shown
 from spatial_fm_ros.core.types import Array
 from spatial_fm_ros.sources.base import NS
 from spatial_fm_ros.sources.topics import option
-from spatial_fm_ros.sources.transforms import TransformTree
+from spatial_fm_ros.sources.transforms import TransformTree, known_frames
 
 #: Images of two cameras this near in time were triggered together.
 TOGETHER_NS = NS // 500
@@ -63,19 +64,18 @@ def placed(
         if frame in topic_of:
             unusable.append(topic)
             notes.append(
-                f"The images of '{topic}' come in the frame '{frame}', as those of {topic_of[frame]} do: nothing says "
-                "where this camera sits, and they are left out. Give each camera a frame of its own in TF."
+                f"The images of '{shown(topic)}' come in the frame '{shown(frame)}', as those of {topic_of[frame]} do: "
+                "nothing says where this camera sits, and they are left out. Give each camera a frame of its own in TF."
             )
             continue
-        topic_of[frame] = f"'{topic}'"
+        topic_of[frame] = f"'{shown(topic)}'"
         pose = tree.find(camera_frame, frame)
         if pose is not None:
             found[frame] = pose
             continue
-        known = ", ".join(tree.frames) or "none"
         notes.append(
-            f"No static transform connects '{camera_frame}' with '{frame}' (frames known: {known}); "
-            f"the images of '{topic}' give no metres. Record /tf_static with the bag."
+            f"No static transform connects '{shown(camera_frame)}' with '{shown(frame)}' (frames known: "
+            f"{known_frames(tree)}); the images of '{shown(topic)}' give no metres. Record /tf_static with the bag."
         )
     return found, unusable, notes
 
@@ -90,7 +90,8 @@ def could_come_along(tree: TransformTree, camera: Seen, others: Iterable[Seen]) 
         baseline = float(np.linalg.norm(pose[:3, 3]))
         if baseline >= LEAST_BASELINE_M:
             notes.append(
-                f"'{other.topic}' is a calibrated camera {baseline:.2f} m beside that of '{camera.topic}', triggered "
-                f"together with it; named with {option('companion_image')}, it gives metres."
+                f"'{shown(other.topic)}' is a calibrated camera {baseline:.2f} m beside that of "
+                f"'{shown(camera.topic)}', triggered together with it; named with {option('companion_image')}, it "
+                "gives metres."
             )
     return notes

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from spatial_fm_ros.bridge.topic_names import camera_info_beside, is_rectified_name
 from spatial_fm_ros.core.errors import InputError
+from spatial_fm_ros.core.io.names import shown
 from spatial_fm_ros.sources.bag_files import TopicInfo
 from spatial_fm_ros.sources.base import SourceOptions, topic_list
 
@@ -65,6 +66,8 @@ def choose_topics(
     Raises InputError when a named topic is absent or of another type, when there is no image topic,
     or when several topics qualify; the sentence names the candidates and the option.
     """
+    every, topics = topics, carries_messages(topics)
+    _refuse_empty(every, options, path)
     companions = _companions(topics, options, path)
     others = [camera.image for camera in companions]
     image = _named(topics, options.image_topic, (IMAGE, COMPRESSED), "image", path)
@@ -73,10 +76,13 @@ def choose_topics(
         more = f"; others of the same rig may come along with {option('companion_image')}"
         image = _single(names, "image", path, "" if options.companion_image_topics == "none" else more)
     if image in others:
-        raise InputError(f"The topic '{image}' is given for {option('image')} and for {option('companion_image')} too.")
+        raise InputError(
+            f"The topic '{shown(image)}' is given for {option('image')} and for {option('companion_image')} too."
+        )
     if not image:
         raise InputError(
-            f"The bag {path} holds no camera images ({IMAGE} or CompressedImage); its topics are {_listing(topics)}."
+            f"The bag {shown(path)} holds no camera images ({IMAGE} or CompressedImage); its topics are "
+            f"{_listing(topics)}{_empty(every)}."
         )
     chosen = {}
     for field, kind in (("points", POINTS), ("odometry", ODOMETRY), ("imu", IMU)):
@@ -88,6 +94,29 @@ def choose_topics(
         chosen["odometry"] = ""
     info = _camera_info(topics, options, image, [camera.camera_info for camera in companions], path)
     return Topics(CameraTopics(image, topics[image].type == COMPRESSED, info), companions, **chosen)
+
+
+def carries_messages(topics: Mapping[str, TopicInfo]) -> dict[str, TopicInfo]:
+    """Without the topics that are known to hold no message: recorders list what never came, too."""
+    return {name: info for name, info in topics.items() if info.count != 0}
+
+
+def _refuse_empty(topics: Mapping[str, TopicInfo], options: SourceOptions, path: object) -> None:
+    """Raises InputError where an option names a topic without messages."""
+    fields = [(field, getattr(options, f"{field}_topic")) for field in ("image", "camera_info", "points", "imu")]
+    fields += [("odometry", options.odometry_topic)] if options.pose_source == "odometry" else []
+    for field in LISTS:
+        fields += [(field, name) for name in topic_list(getattr(options, f"{field}_topics"))]
+    for field, name in fields:
+        info = topics.get(name) or topics.get(f"/{name.lstrip('/')}")
+        if not name or info is None or info.count != 0:
+            continue
+        fitting = [other.name for other in topics.values() if other.type == info.type and other.count != 0]
+        there = _names(fitting) if fitting else "there is none"
+        raise InputError(
+            f"The topic '{shown(info.name)}' given for {option(field)} holds no message in the bag {shown(path)}; "
+            f"of that type and with messages: {there}."
+        )
 
 
 def _camera_info(
@@ -122,14 +151,15 @@ def _companions(topics: Mapping[str, TopicInfo], options: SourceOptions, path: o
     for i, name in enumerate(images):
         image = _named(topics, name, (IMAGE, COMPRESSED), "companion_image", path)
         if image in [camera.image for camera in cameras]:
-            raise InputError(f"The topic '{image}' is given twice for {option('companion_image')}.")
+            raise InputError(f"The topic '{shown(image)}' is given twice for {option('companion_image')}.")
         info = _named(topics, infos[i], (CAMERA_INFO,), "companion_camera_info", path) if infos else ""
         info = info or info_beside(topics, image)
         if not info:
-            fitting = ", ".join(_of_type(topics, (CAMERA_INFO,))) or "none"
+            fitting = _names(_of_type(topics, (CAMERA_INFO,))) or "none"
             raise InputError(
-                f"The bag {path} has no '{camera_info_beside(image)}', and '{image}' needs a calibration: name it "
-                f"with {option('companion_camera_info')}; topics of that type are {fitting}."
+                f"The bag {shown(path)} has no '{shown(camera_info_beside(image))}' with messages, and "
+                f"'{shown(image)}' needs a calibration: name it with {option('companion_camera_info')}; topics of that "
+                f"type are {fitting}."
             )
         cameras.append(CameraTopics(image, topics[image].type == COMPRESSED, info))
     return tuple(cameras)
@@ -167,13 +197,13 @@ def _named(topics: Mapping[str, TopicInfo], name: str, kinds: tuple[str, ...], f
     full = name if name in topics else f"/{name.lstrip('/')}"
     if full not in topics:
         fitting = _of_type(topics, kinds)
-        there = f"topics of that type are {', '.join(fitting)}" if fitting else f"its topics are {_listing(topics)}"
-        raise InputError(f"The bag {path} has no topic '{name}' for {option(field)}; {there}.")
+        there = f"topics of that type are {_names(fitting)}" if fitting else f"its topics are {_listing(topics)}"
+        raise InputError(f"The bag {shown(path)} has no topic '{shown(name)}' for {option(field)}; {there}.")
     if topics[full].type not in kinds:
         fitting = _of_type(topics, kinds)
-        hint = f"of that type are {', '.join(fitting)}" if fitting else "there is none of that type"
+        hint = f"of that type are {_names(fitting)}" if fitting else "there is none of that type"
         raise InputError(
-            f"The topic '{full}' given for {option(field)} is a {topics[full].type}, "
+            f"The topic '{shown(full)}' given for {option(field)} is a {shown(topics[full].type)}, "
             f"expected {' or '.join(kinds)}; {hint}."
         )
     return full
@@ -183,7 +213,7 @@ def _single(names: Sequence[str], field: str, path: object, more: str = "") -> s
     if len(names) > 1:
         none = "" if field == "image" else " ('none' for none)"
         raise InputError(
-            f"The bag {path} has several topics that could be the {field} input: {', '.join(names)}; "
+            f"The bag {shown(path)} has several topics that could be the {field} input: {_names(names)}; "
             f"choose one with {option(field)}{none}{more}."
         )
     return names[0] if names else ""
@@ -196,4 +226,16 @@ def option(field: str) -> str:
 
 
 def _listing(topics: Mapping[str, TopicInfo]) -> str:
-    return ", ".join(f"{info.name} ({info.type})" for info in topics.values()) or "none at all"
+    """Topics with their types, for a sentence."""
+    return _names([f"{info.name} ({info.type})" for info in topics.values()]) or "none at all"
+
+
+def _empty(topics: Mapping[str, TopicInfo]) -> str:
+    """The image topics that hold no message, for a sentence that says that there are no images."""
+    empty = [info.name for info in topics.values() if info.type in (IMAGE, COMPRESSED) and info.count == 0]
+    return f"; {_names(empty)} would be, but hold no message" if empty else ""
+
+
+def _names(names: Sequence[str], most: int = 30) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(shown(name, 100) for name in names[:most]) + more
