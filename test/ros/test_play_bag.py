@@ -60,7 +60,7 @@ def test_everything_arrives_in_recorded_time(ros, bag, kit):
 def test_no_bag_is_a_sentence(ros, tmp_path):
     done = play(ros, tmp_path)
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "play_bag:" in done.stderr and "cannot be opened as a rosbag2" in done.stderr
+    assert "play_bag:" in done.stderr and "it holds no storage file" in done.stderr
 
 
 def test_launch_file_maps_a_bag(ros, bag, kit):

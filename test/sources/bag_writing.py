@@ -10,10 +10,11 @@ import cv2
 import numpy as np
 from rosbags.rosbag1 import Writer as Writer1
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
-from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 STORE = get_typestore(Stores.ROS2_HUMBLE)
 STORE1 = get_typestore(Stores.ROS1_NOETIC)
+STORE1.register(get_types_from_msg("geometry_msgs/TransformStamped[] transforms", "tf2_msgs/msg/TFMessage"))
 T = STORE.types
 NS = 1_000_000_000
 Message = tuple[str, int, Any]  # topic, recording time ns, message
@@ -160,8 +161,11 @@ def write_bag(
     return path
 
 
-def write_bag1(path: Path, messages: Iterable[Message]) -> Path:
-    with Writer1(path) as writer:
+def write_bag1(path: Path, messages: Iterable[Message], compression: Writer1.CompressionFormat | None = None) -> Path:
+    writer = Writer1(path)
+    if compression is not None:
+        writer.set_compression(compression)
+    with writer:
         connections: dict[str, Any] = {}
         for topic, time_ns, message in messages:
             kind = message.__msgtype__

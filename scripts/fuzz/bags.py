@@ -1,0 +1,64 @@
+"""Damages small bags of every kind at random and reads them: scripts/with_env python scripts/fuzz/bags.py --seconds N
+
+Every one must give samples or one sentence, within 10 s and some hundred megabytes. What does not is kept in the folder
+--keep, and the exit status is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import resource
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "test" / "sources"))
+
+import bag_damage
+
+MOST_SECONDS, MOST_GROWTH_KB = 10.0, 700_000
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split(":")[0])
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path, default=Path("bag_faults"), help="where bags that show a fault go")
+    options = parser.parse_args()
+    rng, faults, told, done = random.Random(options.seed), 0, 0, 0
+    with tempfile.TemporaryDirectory() as folder:
+        whole = {name: (path, path.read_bytes()) for name, path in bag_damage.small_bags(Path(folder)).items()}
+        for path, _ in whole.values():
+            bag_damage.what_comes_of(path)
+        begin = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        end = time.monotonic() + options.seconds
+        while time.monotonic() < end:
+            name = rng.choice(sorted(whole))
+            path, data = whole[name]
+            target = Path(folder) / f"damaged{path.suffix}"
+            target.write_bytes(bag_damage.damaged(data, rng))
+            started, fault = time.monotonic(), ""
+            try:
+                told += bag_damage.what_comes_of(target, rng.choice(("odometry", "tf"))) != "samples"
+            except Exception:
+                fault = traceback.format_exc()
+            if (took := time.monotonic() - started) > MOST_SECONDS:
+                fault = f"it took {took:.1f} s"
+            if (peak := resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) > begin + MOST_GROWTH_KB:
+                fault, begin = f"it took {(peak - begin) // 1024} MB", peak
+            if fault:
+                faults += 1
+                options.keep.mkdir(parents=True, exist_ok=True)
+                kept = options.keep / f"{options.seed}_{done}_{name}{path.suffix}"
+                kept.write_bytes(target.read_bytes())
+                print(f"{kept}: {fault}", flush=True)
+            done += 1
+    print(f"{done} damaged bags: {done - told - faults} gave samples, {told} a sentence, {faults} a fault.")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
