@@ -6,15 +6,15 @@ cleanup drops map and model. By default the node configures and activates itself
 
 from __future__ import annotations
 
-import signal
 import sys
 import threading
 import traceback
 from typing import Any
 
 import rclpy
+from lifecycle_msgs.msg import Transition
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -29,17 +29,36 @@ from spatial_fm_ros.bridge.health import Diagnostics, InputHealth
 from spatial_fm_ros.bridge.overrides import warn_unused
 from spatial_fm_ros.bridge.parameters import Parameters
 from spatial_fm_ros.bridge.services import Services
+from spatial_fm_ros.core import stopping
 from spatial_fm_ros.core.config import Config
 from spatial_fm_ros.core.errors import ConfigError, SpatialFMError
 from spatial_fm_ros.core.memory import bound_arenas
 from spatial_fm_ros.core.pipeline import Pipeline
 from spatial_fm_ros.msg import ReconstructionStatus
+from spatial_fm_ros.nodes.ending import Ending
 from spatial_fm_ros.nodes.report import HealthReport
 from spatial_fm_ros.nodes.session import Session
 from spatial_fm_ros.nodes.starting import init_ros, tell_foreign_files
+from spatial_fm_ros.nodes.worker import PATIENCE_S
 
 RCLError = rclpy_implementation.RCLError
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+
+#: At the end, the model has so long to give up being loaded, and after that the window in work to be done, seconds.
+END_PATIENCE_S = 1.5
+#: A request to shut down or clean up waits so long for the model to give up being loaded, seconds.
+GIVE_UP_S = 4.0
+#: Callbacks at once: inputs and timers beside a configuration, a service and requests that come meanwhile.
+THREADS = 6
+
+#: Requests, by number and name, that mean: the model is not wanted any more.
+_SHUTDOWN = (
+    Transition.TRANSITION_UNCONFIGURED_SHUTDOWN,
+    Transition.TRANSITION_INACTIVE_SHUTDOWN,
+    Transition.TRANSITION_ACTIVE_SHUTDOWN,
+    "shutdown",
+)
+_CLEANUP = (Transition.TRANSITION_CLEANUP, "cleanup")
 
 
 class Reconstruct(LifecycleNode):
@@ -48,11 +67,14 @@ class Reconstruct(LifecycleNode):
     def __init__(self, name: str = "reconstruct", **options: Any) -> None:
         """Raises ConfigError for parameters given at start that cannot be used."""
         super().__init__(name, **options)
-        self._refuse_wrong_transitions()
+        self._in_transition = threading.Lock()
+        self._unwanted = threading.Event()  # a model that is being loaded is not wanted any more
+        self._closed = False
+        self._answer_every_request()
         self.session: Session | None = None
         self.problem = "Not configured yet."
         self.health = InputHealth()
-        self._settings = Parameters(self, lambda: self.session is not None, self._on_parameters)
+        self._settings = Parameters(self, self._is_fixed, self._on_parameters)
         self.config = self._settings.config()
         self._tree = TransformTree(self, self._on_tf)
         latched = qos.overridden(self, qos.PUBLISHER, "~/status", qos.latched_output())
@@ -63,7 +85,8 @@ class Reconstruct(LifecycleNode):
         self._clock_helper = hear_clock_apart(self)
         group = MutuallyExclusiveCallbackGroup()
         self._report_timer = self.create_timer(1.0, self._report, callback_group=group, clock=STEADY)
-        self._start_timer = self.create_timer(0.0, self._start, clock=STEADY)
+        alone = MutuallyExclusiveCallbackGroup()
+        self._start_timer = self.create_timer(0.0, self._start, callback_group=alone, clock=STEADY)
         warn_unused(self)
 
     def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
@@ -79,8 +102,10 @@ class Reconstruct(LifecycleNode):
             name = self.config.model.name
             self.problem = f"Model '{name}' is being loaded."
             self.get_logger().info(f"Loading model '{name}' …")
-            pipeline = Pipeline(self.config)
-            pipeline.load()
+            with stopping.until(self._unwanted):
+                pipeline = Pipeline(self.config)
+                pipeline.load()
+                stopping.check()
         except SpatialFMError as error:
             return self._refuse(str(error))
         except Exception as error:  # a defect of a model or a missing library is a reason, not an end
@@ -128,44 +153,86 @@ class Reconstruct(LifecycleNode):
         self.get_logger().error(self.problem)
         return SUCCESS
 
-    def close(self) -> None:
-        """Stop all threads before the node is destroyed."""
-        self._release("Closed.")
-        if self._clock_helper is not None:
-            self._clock_helper.close()
-        self._tree.close()
+    def close(self) -> bool:
+        """Stop all threads before the node is destroyed. False: a transition did not end within END_PATIENCE_S."""
+        self._closed = True
+        self._unwanted.set()
+        ended = self._in_transition.acquire(timeout=END_PATIENCE_S)
+        try:
+            self._release("Closed.", END_PATIENCE_S)
+            if self._clock_helper is not None:
+                self._clock_helper.close()
+            self._tree.close()
+        finally:
+            if ended:
+                self._in_transition.release()
+        return ended
 
-    def _refuse_wrong_transitions(self) -> None:
-        """rclpy lets a transition that the state does not have end the node; it gets 'no' for an answer here."""
+    def _answer_every_request(self) -> None:
+        """rclpy answers nothing while a transition goes on, and lets one that the state does not have end the node.
+
+        Here transitions are in a group of their own, and what cannot be is answered with 'no'.
+        """
         service = self._service_change_state
         answer = service.callback
+        service.callback_group = ReentrantCallbackGroup()
+        service.callback_group.add_entity(service)
 
         def guarded(request: Any, response: Any) -> Any:
-            try:
-                return answer(request, response)
-            except RCLError as error:
-                self.get_logger().warning(f"Transition refused: {error}")
-                response.success = False
-                return response
+            asked = request.transition.label or request.transition.id
+            if self._in_transition.acquire(blocking=False):
+                try:
+                    return answer(request, response)
+                except RCLError as error:
+                    self.get_logger().warning(f"Transition refused: {error}")
+                    response.success = False
+                    return response
+                finally:
+                    self._in_transition.release()
+            response.success = asked in (*_SHUTDOWN, *_CLEANUP) and self._give_up(asked in _SHUTDOWN)
+            if not response.success:
+                self.get_logger().warning("Transition refused: another one is going on.")
+            return response
 
         service.callback = guarded
 
+    def _give_up(self, shut_down: bool) -> bool:
+        """Stop loading the model, then shut down where that is wanted. Whether it came to that."""
+        self._unwanted.set()
+        if not self._in_transition.acquire(timeout=GIVE_UP_S):
+            return False
+        try:
+            if self.session is not None:  # it was no loading that went on
+                return False
+            return not shut_down or self.trigger_shutdown() == SUCCESS
+        except RCLError:
+            return False
+        finally:
+            self._unwanted.clear()
+            self._in_transition.release()
+
     def _start(self) -> None:
         self._start_timer.cancel()
-        if not self.config.ros.autostart or self.session is not None:
+        if not self.config.ros.autostart or not self._in_transition.acquire(blocking=False):
             return
-        if self.trigger_configure() == SUCCESS:
-            self.trigger_activate()
+        try:
+            if self.session is None and not self._closed and self.trigger_configure() == SUCCESS:
+                self.trigger_activate()
+        finally:
+            self._in_transition.release()
+
+    def _is_fixed(self) -> bool:
+        return self.session is not None or self._in_transition.locked()
 
     def _refuse(self, reason: str) -> TransitionCallbackReturn:
         self.problem = reason
         self.get_logger().error(f"Not configured: {reason}")
         return FAILURE
 
-    def _release(self, problem: str) -> None:
+    def _release(self, problem: str, patience_s: float = PATIENCE_S) -> None:
         session, self.session, self.problem = self.session, None, problem
         if session is not None:
-            session.close()
+            session.close(patience_s)
 
     def _on_parameters(self, config: Config) -> None:
         self.config = config
@@ -196,11 +263,9 @@ class Reconstruct(LifecycleNode):
 
 def main(argv: list[str] | None = None) -> int:
     """Run the node until Ctrl-C. Returns the exit code."""
-    bound_arenas()
     # rclpy's own handler ends the middleware at once, while the worker still publishes.
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda _number, _frame: stop.set())
+    ending = Ending()
+    bound_arenas()
     try:
         init_ros(argv, signal_handler_options=SignalHandlerOptions.NO)
         node = Reconstruct()
@@ -209,17 +274,18 @@ def main(argv: list[str] | None = None) -> int:
         print(f"reconstruct: {error}", file=sys.stderr)
         rclpy.try_shutdown()
         return 2
-    executor = MultiThreadedExecutor(num_threads=4)
+    executor = MultiThreadedExecutor(num_threads=THREADS)
     executor.add_node(node)
-    spinner = threading.Thread(target=_spin, args=(executor, node, stop), name="executor")
+    spinner = threading.Thread(target=_spin, args=(executor, node, ending.told), name="executor", daemon=True)
     spinner.start()
-    stop.wait()
-    node.close()
-    executor.shutdown()
-    spinner.join()
-    node.destroy_node()
-    rclpy.try_shutdown()
-    return 0
+    ending.told.wait()
+    ending.begin()
+    if node.close():  # else a model is being loaded by code that cannot be interrupted, in the node's name
+        executor.shutdown()
+        spinner.join()
+        node.destroy_node()
+        rclpy.try_shutdown()
+    ending.leave(0)
 
 
 def _spin(executor: MultiThreadedExecutor, node: Reconstruct, stop: threading.Event) -> None:

@@ -23,7 +23,7 @@ from spatial_fm_ros.core.config import Config
 from spatial_fm_ros.core.pipeline import Pipeline
 from spatial_fm_ros.core.types import Update
 from spatial_fm_ros.msg import ReconstructionStatus
-from spatial_fm_ros.nodes.worker import Worker
+from spatial_fm_ros.nodes.worker import PATIENCE_S, Worker
 
 #: Poses come after the image they bracket; a window waits this long for those of its newest keyframe, seconds.
 #: A LiDAR's pose stands in the middle of its sweep and comes after its end.
@@ -71,13 +71,15 @@ class Session:
         self.worker.start()
         self.intake.open()
 
-    def stop(self) -> None:
-        """Stop listening and finish the window in work; the map stays."""
+    def stop(self, patience_s: float = PATIENCE_S) -> None:
+        """Stop listening and finish the window in work, or leave it after so long; the map stays."""
         self.intake.close()
-        self.worker.stop()
+        if not self.worker.stop(patience_s):
+            self._node.get_logger().warning(f"The window in work is not done after {patience_s:g} s and was left.")
 
-    def close(self) -> None:
-        self.stop()
+    def close(self, patience_s: float = PATIENCE_S) -> None:
+        """As `stop`, and nothing is published any more."""
+        self.stop(patience_s)
         for timer in self._timers:
             self._node.destroy_timer(timer)
         self.outputs.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from spatial_fm_ros.core.memory import return_freed
 from spatial_fm_ros.core.pipeline import Pipeline
@@ -11,6 +12,16 @@ from spatial_fm_ros.core.types import Update
 
 #: How often the worker looks for a window, seconds: small beside the time a window takes.
 POLL_S = 0.02
+#: How long `stop` waits for the window in work, seconds: longer than one takes, unless the device hangs.
+PATIENCE_S = 60.0
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """From one `start` to its `stop`. left: nobody waits for it any more."""
+
+    stop: threading.Event = field(default_factory=threading.Event)
+    left: threading.Event = field(default_factory=threading.Event)
 
 
 class Worker:
@@ -32,39 +43,52 @@ class Worker:
         self._on_error = on_error
         self._is_ready = is_ready
         self._is_silent = is_silent
-        self._stop = threading.Event()
+        self._turn = _Turn()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        if self._thread is None:
-            self._stop.clear()
-            self._thread = threading.Thread(target=self._run, name="reconstruct_worker", daemon=True)
+        if self._thread is None or self._turn.stop.is_set():
+            self._turn = _Turn()
+            arguments = (self._turn, self._thread)
+            self._thread = threading.Thread(target=self._run, args=arguments, name="reconstruct_worker", daemon=True)
             self._thread.start()
 
-    def stop(self) -> None:
-        """Returns when the window in work is done."""
-        if self._thread is not None:
-            self._stop.set()
-            self._thread.join()
-            self._thread = None
+    def stop(self, patience_s: float = PATIENCE_S) -> bool:
+        """Returns when the window in work is done. False: it is not, after `patience_s`; then it is left.
 
-    def _run(self) -> None:
-        while not self._stop.wait(POLL_S):
-            self._work()
+        A window that is left still comes into the pipeline's map, but is not announced any more, and the next turn
+        begins after it.
+        """
+        turn, thread = self._turn, self._thread
+        if thread is None:
+            return True
+        turn.stop.set()
+        thread.join(patience_s)
+        if thread.is_alive():
+            turn.left.set()
+            return False
+        return True
 
-    def _work(self) -> None:
+    def _run(self, turn: _Turn, before: threading.Thread | None) -> None:
+        if before is not None:
+            before.join()  # the device has one owner
+        while not turn.stop.wait(POLL_S):
+            self._work(turn)
+
+    def _work(self, turn: _Turn) -> None:
         """Everything that is ready now. A window that fails for an unforeseen reason costs itself only."""
-        while not self._stop.is_set():
+        while not turn.stop.is_set():
             final = self._is_silent()
             if not (final or self._is_ready()):
                 return
             try:
                 update = self._pipeline.finish() if final else self._pipeline.step()
-                if update is not None:
+                if update is not None and not turn.left.is_set():
                     self._on_update(update)
                     return_freed()
             except Exception as error:  # reported; the thread lives on
-                self._on_error(error)
+                if not turn.left.is_set():
+                    self._on_error(error)
                 continue
             if update is None:
                 return

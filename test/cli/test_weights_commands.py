@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,7 @@ from safetensors.torch import save_file
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "models"))
 from running import command, environment
-from small_hub import SmallHub
+from small_hub import Lie, SmallHub
 from sparse_checkpoint import write_sparse
 
 from spatial_fm_ros.core.models import depth_anything_3
@@ -87,3 +90,32 @@ def test_get_downloads_and_prints_the_place(tmp_path):
         refused = run("get", "a/nothing")
         assert refused.returncode == 2 and "no such repository" in refused.stderr and "Traceback" not in refused.stderr
     assert os.path.samefile(run("get", "a/b").stdout.strip(), path)  # the hub is gone, the cache is not
+
+
+def test_ctrl_c_ends_a_download_that_drips(tmp_path):
+    """And what has arrived is there for the next time."""
+    ended = threading.Event()
+
+    def drip():
+        while not ended.wait(0.05):
+            yield b"w"
+
+    kept = {name: value for name, value in environment().items() if not name.startswith("HF_")}
+    for action in ("get", "check"):
+        with SmallHub({"a/b": {"model.safetensors": b"w" * 10_000}}) as hub:
+            hub.lie = lambda _method, path: Lie(200, [], drip()) if path.startswith("/storage") else None
+            here = {**kept, "HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path)}
+            arguments = command("weights", action, "a/b")
+            child = subprocess.Popen(arguments, env=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            deadline = time.monotonic() + 60
+            while not any(path.stat().st_size > 10 for path in tmp_path.rglob("*.partial")):
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            child.send_signal(signal.SIGINT)
+            _, said = child.communicate(timeout=10)
+            assert child.returncode == 130 and "interrupted" in said and "Traceback" not in said, said
+            ended.set()
+            ended = threading.Event()
+        (partial,) = tmp_path.rglob("*.partial")
+        assert 10 < partial.stat().st_size < 10_000
+        partial.unlink()

@@ -1,14 +1,22 @@
 """The node's states: every transition works, may be repeated, and a model that cannot load ends nothing."""
 
+import sys
+import threading
+from pathlib import Path
+
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
+from hostile_hub import here
+from small_hub import Lie, SmallHub
 
 pytest.importorskip("rclpy", reason="these tests need ROS 2 (scripts/with_env)")
 
 from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState, GetState
+from lifecycle_msgs.srv import ChangeState, GetAvailableTransitions, GetState
 from rcl_interfaces.msg import Parameter as ParameterMessage
 from rcl_interfaces.msg import ParameterType, ParameterValue
-from rcl_interfaces.srv import DescribeParameters, SetParameters
+from rcl_interfaces.srv import DescribeParameters, GetParameters, SetParameters
 from std_srvs.srv import Trigger
 
 from spatial_fm_ros.core.errors import ConfigError
@@ -75,6 +83,45 @@ def test_a_model_that_cannot_load_leaves_the_node_alive_with_the_reason(reconstr
     assert not answer.success and "not configured" in answer.message
     assert remote.set("model.oracle.truth", str(truth_folder)).successful
     assert remote.change("configure") and remote.change("activate") and remote.state() == "active"
+
+
+@pytest.fixture
+def slow_hub(tmp_path):
+    """A hub that sends a byte now and then, and this process asks it."""
+    closing = threading.Event()
+
+    def drip():
+        while not closing.wait(0.05):
+            yield b"w"
+
+    with SmallHub({"owner/name": {"model.safetensors": b"weights" * 1000}}) as hub, here(hub.address, tmp_path / "c"):
+        hub.lie = lambda _method, path: Lie(200, [], drip()) if path.startswith("/storage") else None
+        yield hub
+        closing.set()
+
+
+def test_while_the_model_is_loaded_the_node_answers_and_can_be_told_to_stop(reconstruct, remote, slow_hub, kit):
+    node = reconstruct({"model.name": "vggt", "model.checkpoint": "owner/name"})
+    for again in range(3):
+        kit.wait_for(lambda n=again: len(slow_hub.downloads()) > n, what="a download")
+        assert remote.state() == "configuring"
+        answer = remote.ears.call(GetAvailableTransitions, "/reconstruct/get_available_transitions")
+        assert len(answer.available_transitions) == 3  # how configuring may end; not for others to decide
+        request = GetParameters.Request(names=["model.name"])
+        assert remote.ears.call(GetParameters, "/reconstruct/get_parameters", request).values[0].string_value == "vggt"
+        refused = remote.set("model.name", "oracle")
+        assert not refused.successful and "unconfigured" in refused.reason
+        assert not remote.change("configure") and not remote.change("activate")
+        assert not remote.change("on_configure_success") and remote.state() == "configuring"
+        if again == 2:
+            break
+        assert remote.change("cleanup") and remote.state() == "unconfigured"
+        assert "given up" in node.problem
+        thread = threading.Thread(target=lambda: remote.change("configure"))
+        thread.start()
+    assert remote.change("inactive_shutdown") and remote.state() == "finalized"
+    thread.join(20)
+    assert not thread.is_alive() and len(slow_hub.downloads()) == 3
 
 
 def test_an_unknown_model_is_named(reconstruct, remote, kit):

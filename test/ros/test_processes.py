@@ -4,10 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
+from small_hub import Lie, SmallHub
 
 rclpy = pytest.importorskip("rclpy", reason="these tests need ROS 2 (scripts/with_env)")
 
@@ -36,8 +40,8 @@ def process(ros):
     """Start a command in the test's domain, in a process group of its own; all end with the test."""
     started = []
 
-    def start(command):
-        environment = os.environ | {"ROS_DOMAIN_ID": str(ros.domain), "PYTHONUNBUFFERED": "1"}
+    def start(command, **variables):
+        environment = os.environ | {"ROS_DOMAIN_ID": str(ros.domain), "PYTHONUNBUFFERED": "1"} | variables
         child = subprocess.Popen(
             [str(word) for word in command],
             env=environment,
@@ -83,6 +87,79 @@ def test_reconstruct_runs_and_ends_cleanly_on_ctrl_c(ros, process, truth_folder,
     kit.wait_for(lambda: ears["depth/image"] and ears["map"] and ears.edges(), what="outputs")
     code, output = interrupt(child)
     assert code == 0 and "Traceback" not in output, output
+
+
+#: The node in a program where one part of it hangs, as a device that is lost or code that cannot be interrupted.
+HANG = """
+import sys, threading, time
+from spatial_fm_ros.core.pipeline import Pipeline
+from spatial_fm_ros.nodes import reconstruct, worker
+
+def hang(*_):
+    print("hangs", flush=True)
+    time.sleep(600)
+
+{where} = hang
+sys.exit(reconstruct.main())
+"""
+ORACLE = ("--ros-args", "-p", "model.name:=oracle", "-p", "model.oracle.truth:=")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_ends_while_weights_are_downloaded(ros, process, tmp_path, kit, number):
+    closing = threading.Event()
+
+    def drip():
+        while not closing.wait(0.05):
+            yield b"w"
+
+    with SmallHub({"owner/name": {"model.safetensors": b"weights" * 1000}}) as hub:
+        hub.lie = lambda _method, path: Lie(200, [], drip()) if path.startswith("/storage") else None
+        command = [executable("reconstruct"), "--ros-args", "-p", "model.name:=vggt"]
+        child = process(
+            [*command, "-p", "model.checkpoint:=owner/name"], HF_ENDPOINT=hub.address, HF_HOME=str(tmp_path)
+        )
+        kit.wait_for(hub.downloads, 60.0, "a download")
+        kit.wait_for(lambda: any(p.stat().st_size for p in tmp_path.rglob("*.partial")), 20.0, "some bytes")
+        child.send_signal(number)
+        output, _ = child.communicate(timeout=10)
+        closing.set()
+    assert child.returncode == 0 and "Traceback" not in output and "given up" in output, output
+    (partial,) = tmp_path.rglob("*.partial")
+    assert partial.stat().st_size > 0  # the next start goes on there
+
+
+@pytest.mark.parametrize("where", ["Pipeline.load", "worker.Worker._work"])
+def test_it_ends_whatever_hangs(process, truth_folder, where):
+    child = process([sys.executable, "-c", HANG.format(where=where), *ORACLE[:-1], f"{ORACLE[-1]}{truth_folder}"])
+    for line in child.stdout:
+        if "hangs" in line:
+            break
+    child.send_signal(signal.SIGTERM)
+    output, _ = child.communicate(timeout=10)
+    assert child.returncode == 0 and "Traceback" not in output, output
+
+
+def test_a_second_signal_ends_it_at_once(process, truth_folder):
+    where = "reconstruct.Ending.begin"  # so that nothing else ends it
+    child = process([sys.executable, "-c", HANG.format(where=where), *ORACLE[:-1], f"{ORACLE[-1]}{truth_folder}"])
+    for line in child.stdout:
+        if "Listening" in line:
+            break
+    child.send_signal(signal.SIGINT)
+    assert "hangs" in child.stdout.readline()
+    time.sleep(1.0)  # closer together they are one
+    child.send_signal(signal.SIGINT)
+    child.communicate(timeout=10)
+    assert child.returncode == 130
+
+
+def test_ctrl_c_before_the_node_is_there(process):
+    child = process([executable("reconstruct"), "--ros-args", "-p", "ros.autostart:=false"])
+    time.sleep(0.3)
+    child.send_signal(signal.SIGINT)
+    output, _ = child.communicate(timeout=20)
+    assert child.returncode in (0, -signal.SIGINT) and "Traceback" not in output, output
 
 
 def test_wrong_parameters_are_a_sentence_not_a_traceback(process):
