@@ -45,6 +45,6 @@ setup(
         "matplotlib>=3.6",
         "pillow>=9",
     ],
-    entry_points={"console_scripts": ["spatial-fm = spatial_fm_ros.cli:main"]},
+    entry_points={"console_scripts": ["spatial-fm = spatial_fm_ros.__main__:main"]},
     zip_safe=False,
 )

@@ -6,12 +6,25 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from spatial_fm_ros.commands import calibration, evaluate, weights
-from spatial_fm_ros.commands.console import DEBUG_VARIABLE, INTERRUPTED, NOTHING_MAPPED, in_sentences, out, warn
+from spatial_fm_ros.commands.console import (
+    DEBUG_VARIABLE,
+    INTERRUPTED,
+    NOTHING_MAPPED,
+    any_text,
+    ended_by,
+    flush,
+    in_sentences,
+    out,
+    say,
+    warn,
+)
+from spatial_fm_ros.core import interrupts
+from spatial_fm_ros.core.io.names import shown, user_path
 
 if TYPE_CHECKING:
     from spatial_fm_ros.offline.mapper import RunSummary
@@ -34,7 +47,7 @@ def _print_version(wanted: bool) -> None:
             found = version("spatial_fm_ros")
         except PackageNotFoundError:
             found = "not installed (run from its sources)"
-        out.print(f"spatial-fm {found}")
+        say(f"spatial-fm {found}")
         raise typer.Exit
 
 
@@ -57,7 +70,7 @@ def _overrides(assignments: Sequence[str]) -> dict[str, object]:
     for text in assignments:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
-            raise ConfigError(f"--set takes section.key=value, for example map.voxel_size=0.05; got '{text}'.")
+            raise ConfigError(f"--set takes section.key=value, for example map.voxel_size=0.05; got '{shown(text)}'.")
         values[key.strip()] = value
     return values
 
@@ -119,16 +132,16 @@ def map_command(
         intrinsics=intrinsics,
         max_pixels=settings.intake.max_pixels,
     )
-    with open_source(input, options) as source:
-        folder = prepare_output(output, overwrite)
+    with open_source(user_path(input), options) as source:
+        folder = prepare_output(output, overwrite, {user_path(input), source.path})
         frames = f", about {source.length} frames" if source.length else ""
-        out.print(f"{source.kind} {input}{frames}", soft_wrap=True)
+        say(f"{source.kind} {shown(input)}{frames}")
         from spatial_fm_ros.offline.mapper import map_recording  # torch and Open3D: only once the input is known good
 
         summary = map_recording(source, folder, settings, out)
     _tell(summary)
     if summary.interrupted:
-        raise typer.Exit(INTERRUPTED)
+        raise typer.Exit(interrupts.exit_code() or INTERRUPTED)
     if not summary.report["counts"]["maps"]:
         raise typer.Exit(NOTHING_MAPPED)
 
@@ -138,14 +151,13 @@ def _tell(summary: RunSummary) -> None:
     for note in report["notes"]:
         warn(note)
     counts, timing = report["counts"], report["timing"]
-    out.print(
+    say(
         f"{counts['frames']} frames, {counts['keyframes']} keyframes, {counts['windows']} windows, "
         f"{counts['maps']} map{'s' if counts['maps'] != 1 else ''}: the largest has {counts['keyframes_largest']} "
         f"keyframes over {100 * report['coverage']:.0f} % of the time; {counts['map_points']} points; "
-        f"scale {report['scale']['state']}; {timing['keyframes_per_s']:.2f} keyframes/s",
-        soft_wrap=True,
+        f"scale {report['scale']['state']}; {timing['keyframes_per_s']:.2f} keyframes/s"
     )
-    out.print(f"results: {summary.folder}  (open {summary.folder / 'report.html'})", soft_wrap=True)
+    say(f"results: {summary.folder}  (open {summary.folder / 'report.html'})")
 
 
 @app.command("config")
@@ -158,7 +170,7 @@ def config_command(
     """Print all parameters with their meaning, as the files and --set leave them; wrong ones are named."""
     from spatial_fm_ros.core.config_files import load_config, to_yaml
 
-    print(to_yaml(load_config(files or [], _overrides(assign or [])), ros=ros), end="")
+    sys.stdout.write(to_yaml(load_config(files or [], _overrides(assign or [])), ros=ros))
 
 
 @app.command("simulate")
@@ -170,7 +182,7 @@ def simulate_command(
     seed: Annotated[int | None, typer.Option(help="Seed of world, motion and noise.")] = None,
     stereo: Annotated[float, typer.Option(help="A second camera so many metres to the right; 0 = none.")] = 0.0,
     duration: Annotated[float | None, typer.Option(help="Seconds.")] = None,
-    threads: Annotated[int, typer.Option(help="Threads that render.")] = 2,
+    threads: Annotated[int, typer.Option(help="Threads that render.", min=1, max=256)] = 2,
 ) -> None:
     """Record a simulated robot, with its truth in a folder of its own."""
     from spatial_fm_ros.core.errors import InputError
@@ -178,12 +190,13 @@ def simulate_command(
 
     if scenario == "list":
         for name, known in SCENARIOS.items():
-            out.print(f"{name}: {known.motion} through {known.world}, {known.duration_s:g} s")
+            say(f"{name}: {known.motion} through {known.world}, {known.duration_s:g} s")
         return
     if output is None:
         raise InputError("A simulation needs --output, the folder to write.")
+    output = user_path(output)
     if form not in ("mcap", "sqlite3", "sequence"):
-        raise InputError(f"The form of a recording is mcap, sqlite3 or sequence, got '{form}'.")
+        raise InputError(f"The form of a recording is mcap, sqlite3 or sequence, got '{shown(form)}'.")
     changes = {key: value for key, value in (("seed", seed), ("duration_s", duration)) if value is not None}
     if form == "sequence":
         changes["start_ns"] = 0  # a sequence folder counts time from its first image
@@ -206,16 +219,26 @@ def simulate_command(
             write_sequence(simulator, output, progress=show)
         else:
             write_bag(simulator, output, storage=form, threads=threads, progress=show)
-    out.print(f"recording: {output}, its truth: {output / 'truth'}", soft_wrap=True)
+    say(f"recording: {output}, its truth: {output / 'truth'}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command `spatial-fm`. `--debug` counts wherever it stands."""
+    """The command `spatial-fm`: ends with SystemExit, whatever happens. `--debug` counts wherever it stands."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if "--debug" in given:
         given.remove("--debug")
         os.environ[DEBUG_VARIABLE] = "1"
-    app(args=given, prog_name="spatial-fm")
+    any_text()
+    with interrupts.raising():
+        try:
+            app(args=given, prog_name="spatial-fm")
+            code: Any = 0
+        except SystemExit as ended:
+            # Interrupted in typer's own code, it ends as it sees fit.
+            code = interrupts.exit_code() or ended.code
+        except BaseException as error:
+            code = ended_by(error)
+        sys.exit(flush() or code)
 
 
 if __name__ == "__main__":

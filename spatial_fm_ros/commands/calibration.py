@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
-from spatial_fm_ros.commands.console import in_sentences, out, warn
+from spatial_fm_ros.commands.console import in_sentences, out, say, warn
+from spatial_fm_ros.core.io.names import user_path
+from spatial_fm_ros.offline.progress import waiting
 
 if TYPE_CHECKING:
     from spatial_fm_ros.core.types import Array, Rig
@@ -55,9 +58,9 @@ def check_calibration(
         max_pixels=settings.intake.max_pixels,
     )
     check = CalibrationCheck(settings.lidar)
-    with open_source(input, options) as source:
-        out.print(f"{source.kind} {input}", soft_wrap=True)
-        with out.status("looking at how the sensors turned"):
+    with open_source(user_path(input), options) as source:
+        say(f"{source.kind} {input}")
+        with waiting(out, "looking at how the sensors turned"):
             for sample in source:
                 if not isinstance(sample, CompanionFrame):
                     check.add(sample)
@@ -69,8 +72,8 @@ def check_calibration(
     # Offsets of the configuration are not in the recording's stamps.
     said = [finding for comparison in compared for finding in findings(comparison, {})]
     for finding in said:
-        out.print(f"{'[bold red]change[/]' if finding.wrong else 'fine'}  ", end="")
-        out.print(finding.sentence, markup=False, soft_wrap=True)
+        out.print(Text("change", style="bold red") if finding.wrong else "fine", end="  ")
+        say(finding.sentence)
     if any(finding.wrong for finding in said):
         raise typer.Exit(TO_CHANGE)
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spatial_fm_ros.commands.console import in_sentences, number, out, percent, table
+from spatial_fm_ros.commands.console import in_sentences, number, out, percent, say, table
+from spatial_fm_ros.commands.figures import MADE_BY, target, write_figures, write_plot
+from spatial_fm_ros.core.io.names import user_path
+from spatial_fm_ros.offline.progress import waiting
 
 if TYPE_CHECKING:
     from spatial_fm_ros.core.geometry.similarity import Sim3
@@ -54,6 +57,8 @@ def trajectory(
     from spatial_fm_ros.evaluation.trajectory import evaluate_trajectory
     from spatial_fm_ros.evaluation.tum import read_tum
 
+    estimate, truth = user_path(estimate), user_path(truth)
+    json, plot = target(json, "table of figures", (estimate, truth)), target(plot, "plot", (estimate, truth))
     errors = evaluate_trajectory(
         read_tum(estimate),
         read_tum(truth),
@@ -69,17 +74,16 @@ def trajectory(
 
         named = [(estimate.stem, errors.sim3.poses[:, :3, 3])]
         picture = plot_trajectories(named, "truth's units", errors.truth.positions, "after Sim(3)")
-        _write(plot, figure_png(picture))
-    _write_json(json, errors.as_dict())
+        write_plot(plot, figure_png(picture, software=MADE_BY))
+    write_figures(json, errors.as_dict())
 
 
 def show_trajectory(errors: TrajectoryErrors) -> None:
     """Print a trajectory's errors."""
-    out.print(
+    say(
         f"{errors.matched} of {errors.estimate_poses} estimated poses matched ({errors.truth_poses} true ones, "
         f"path {number(errors.truth_path)}); scale factor {number(errors.sim3.truth_from_estimate.scale, 6)} "
-        "(truth over estimate, from Sim(3))",
-        soft_wrap=True,
+        "(truth over estimate, from Sim(3))"
     )
     rows = []
     both = (errors.sim3, errors.se3)
@@ -115,16 +119,17 @@ def depth(
     """AbsRel, delta < 1.25, RMSE, and whether confidence keeps its promise."""
     from spatial_fm_ros.evaluation.depth import evaluate_depth, matched_pairs
 
+    estimate, truth = user_path(estimate), user_path(truth)
+    json, plot = target(json, "table of figures", (estimate, truth)), target(plot, "plot", (estimate, truth))
     pairs = matched_pairs(
         estimate, truth, truth_unit=truth_unit, estimate_unit=estimate_unit, tolerance_s=tolerance, submap=submap
     )
-    with out.status(f"comparing {len(pairs)} images"):
+    with waiting(out, f"comparing {len(pairs)} images"):
         errors = evaluate_depth((make() for make in pairs), scaling=scaling.value, min_confidence=min_confidence)
     scaled = "" if scaling is Scaling.none else f"; estimate times {number(errors.scale)} ({scaling.value} median)"
-    out.print(
+    say(
         f"{errors.images} images, {errors.pixels} pixels of confidence {min_confidence:g} or more: "
-        f"{percent(errors.share)} of those with known truth{scaled}",
-        soft_wrap=True,
+        f"{percent(errors.share)} of those with known truth{scaled}"
     )
     table(
         "",
@@ -140,8 +145,8 @@ def depth(
     if plot is not None:
         from spatial_fm_ros.evaluation.plots import figure_png, plot_reliability
 
-        _write(plot, figure_png(plot_reliability(errors.reliability)))
-    _write_json(json, errors.as_dict())
+        write_plot(plot, figure_png(plot_reliability(errors.reliability), software=MADE_BY))
+    write_figures(json, errors.as_dict())
 
 
 @app.command()
@@ -164,7 +169,10 @@ def cloud(
     """Accuracy, completeness and F-score; where both clouds have colours, how well these agree."""
     from spatial_fm_ros.evaluation.cloud import evaluate_cloud, read_points
 
-    given = _by_trajectories(*trajectories, alignment) if trajectories else None
+    estimate, truth = user_path(estimate), user_path(truth)
+    paths = [user_path(path) for path in trajectories or ()]
+    json = target(json, "table of figures", (estimate, truth, *paths))
+    given = _by_trajectories(paths[0], paths[1], alignment) if paths else None
     errors = evaluate_cloud(
         read_points(estimate),
         read_points(truth),
@@ -173,10 +181,9 @@ def cloud(
         truth_from_estimate=given,
         icp=icp,
     )
-    out.print(
+    say(
         f"{errors.estimate_points} points against {errors.truth_points}, one per {errors.voxel:g}; "
-        f"alignment: {errors.alignment}, scale {number(errors.scale, 6)}",
-        soft_wrap=True,
+        f"alignment: {errors.alignment}, scale {number(errors.scale, 6)}"
     )
     table(
         "",
@@ -202,7 +209,7 @@ def cloud(
             ],
         )
         figures["colour"] = colours.as_dict()
-    _write_json(json, figures)
+    write_figures(json, figures)
 
 
 def _colours(estimate: Path, truth: Path, truth_from_estimate: Sim3, threshold: float) -> ColourErrors | None:
@@ -224,19 +231,3 @@ def _by_trajectories(estimate: Path, truth: Path, alignment: Alignment) -> Sim3:
     errors = evaluate_trajectory(read_tum(estimate), read_tum(truth))
     aligned = errors.sim3 if alignment is Alignment.sim3 else errors.se3
     return aligned.truth_from_estimate
-
-
-def _write(path: Path, data: bytes) -> None:
-    from spatial_fm_ros.core.errors import OutputError
-
-    try:
-        path.write_bytes(data)
-    except OSError as error:
-        raise OutputError(f"The file {path} cannot be written: {error.strerror or error}.") from error
-
-
-def _write_json(path: Path | None, figures: dict[str, Any]) -> None:
-    if path is not None:
-        from spatial_fm_ros.offline.report import write_json
-
-        write_json(path, figures)

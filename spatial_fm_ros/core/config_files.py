@@ -10,8 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from spatial_fm_ros.core.config import Config
 from spatial_fm_ros.core.config_schema import (
     Parameter,
@@ -23,7 +21,8 @@ from spatial_fm_ros.core.config_schema import (
     section_doc,
 )
 from spatial_fm_ros.core.errors import ConfigError
-from spatial_fm_ros.core.io.names import shown
+from spatial_fm_ros.core.io.names import shown, user_path
+from spatial_fm_ros.core.io.structured import read_yaml
 
 __all__ = [
     "Parameter",
@@ -37,6 +36,8 @@ __all__ = [
     "to_yaml",
 ]
 
+#: Most bytes of a parameter file; all parameters with their docs take 14 kB.
+FILE_BYTES = 2**20
 #: Nodes whose section of a ROS 2 parameter file belongs to this configuration.
 NODES = ("reconstruct", "map_bag")
 #: Parameters every ROS 2 node has; they are not ours to check.
@@ -51,31 +52,33 @@ def load_config(paths: Sequence[Path] = (), overrides: Mapping[str, object] | No
     """
     values: dict[str, object] = {}
     for path in paths:
+        path = user_path(path, ConfigError)
+        from_file = read_values(path)
         try:
-            from_file = checked(read_values(Path(path)))
+            values.update(checked(from_file))
         except ConfigError as error:
-            raise ConfigError(f"{path}: {error}") from error
-        values.update(from_file)
+            raise ConfigError(f"{shown(path)}: {error}") from error
     for name, value in (overrides or {}).items():
         values[name] = _from_text(name, value) if isinstance(value, str) else value
     return from_flat(values)
 
 
 def read_values(path: Path) -> dict[str, object]:
-    """The values of one file by dotted name, not checked yet. Raises ConfigError."""
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"This parameter file cannot be read ({error.strerror}).") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"This is not a YAML file: {' '.join(str(error).split())}") from error
+    """The values of one file by dotted name, not checked yet. Raises ConfigError, which names the file."""
+    content = read_yaml(path, "parameter file", ConfigError, FILE_BYTES)
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise ConfigError(f"A parameter file holds names and values, this one a {type(content).__name__}.")
+        raise ConfigError(
+            f"The parameter file '{shown(path)}' must hold names and values, got {_kind(content)} "
+            f"({shown(content, 60)})."
+        )
     values: dict[str, object] = {}
-    for section in _own_sections(content):
-        values.update(_dotted(section, ""))
+    try:
+        for section in _own_sections(content):
+            values.update(_dotted(section, ""))
+    except ConfigError as error:
+        raise ConfigError(f"The parameter file '{shown(path)}': {error}") from error
     return values
 
 
@@ -126,7 +129,9 @@ def _own_sections(content: Mapping[Any, Any]) -> list[Mapping[Any, Any]]:
     others: list[str] = []
     for node, section in _of_nodes(content, ""):
         if not isinstance(section, dict):
-            raise ConfigError(f"'ros__parameters' of '{shown(node)}' holds no names and values.")
+            raise ConfigError(
+                f"'ros__parameters' of '{shown(node, 80)}' must hold names and values, got {shown(section, 60)}."
+            )
         name = node.rpartition("/")[2]
         if name in ("*", "**", ""):
             wildcard.append(section)
@@ -159,6 +164,8 @@ def _is_for_nodes(key: Any, value: Any) -> bool:
 
 def _dotted(node: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, object]]:
     for key, value in node.items():
+        if not isinstance(key, str):
+            raise ConfigError(f"The name '{prefix}{shown(key, 80)}' is {_kind(key)}; names of parameters are text.")
         name = f"{prefix}{key}"
         if name.partition(".")[0] in ROS_OWN:
             continue
@@ -180,6 +187,14 @@ def _from_text(name: str, text: str) -> object:
         return kind(text)
     except (KeyError, ValueError):
         return text
+
+
+def _kind(value: object) -> str:
+    """What a value of YAML is, in words."""
+    if isinstance(value, bool):
+        return "true or false"
+    kinds = {dict: "names and values", list: "a list", str: "text", int: "a number", float: "a number"}
+    return "nothing" if value is None else kinds.get(type(value), f"a {type(value).__name__}")
 
 
 def _scalar(value: Value) -> str:

@@ -18,6 +18,8 @@ from spatial_fm_ros.core.errors import ConfigError
 from spatial_fm_ros.core.io.names import shown
 
 Value = bool | int | float | str
+#: What ROS parameters hold.
+_LEAST_INT, _MOST_INT = -(2**63), 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -114,12 +116,14 @@ def _replaced(node: Any, values: Mapping[str, Value], prefix: str) -> Any:
 def _checked(p: Parameter, value: object) -> Value:
     wanted = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[p.type]
     fits = isinstance(value, p.type) and isinstance(value, bool) == (p.type is bool)
-    if p.type is float and isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, int) and not _LEAST_INT <= value <= _MOST_INT:
+        fits = False
+    elif p.type is float and isinstance(value, int) and not isinstance(value, bool):
         value, fits = float(value), True
     if not fits or (isinstance(value, float) and not math.isfinite(value)):
-        raise ConfigError(f"Parameter '{p.name}' takes {wanted}, got {value!r}.")
+        raise ConfigError(f"Parameter '{p.name}' takes {wanted}, got {_said(value)}.")
     if p.choices is not None and value not in p.choices:
-        raise ConfigError(f"Parameter '{p.name}' takes one of {', '.join(p.choices)}, got {value!r}.")
+        raise ConfigError(f"Parameter '{p.name}' takes one of {', '.join(p.choices)}, got {_said(value)}.")
     if isinstance(value, (int, float)):
         if p.low is not None and value < p.low:
             raise ConfigError(f"Parameter '{p.name}' must be at least {p.low:g}, got {value:g}.")
@@ -127,6 +131,11 @@ def _checked(p: Parameter, value: object) -> Value:
             raise ConfigError(f"Parameter '{p.name}' must be at most {p.high:g}, got {value:g}.")
     assert isinstance(value, (bool, int, float, str))
     return value
+
+
+def _said(value: object) -> str:
+    """A value as it is named in a refusal."""
+    return f"'{shown(value, 80)}'" if isinstance(value, str) else shown(value, 80)
 
 
 def _check_together(config: Config) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from spatial_fm_ros.core.errors import OutputError
+from spatial_fm_ros.core.io.writing import make_folder, write_bytes
 from spatial_fm_ros.core.types import Image, PointCloud
 from spatial_fm_ros.evaluation.depth import DepthPair
 from spatial_fm_ros.evaluation.html_page import Page
@@ -59,13 +59,10 @@ def write_demo_report(
             page.picture(png, "Published depth, true depth, relative error (black 0, white 10 %), confidence.")
     written = [folder / "report.html"]
     page.write(written[0])
-    try:
-        (folder / "views").mkdir(exist_ok=True)
-        for name, png in pictures.items():
-            written.append(folder / "views" / f"{name}.png")
-            written[-1].write_bytes(png)
-    except OSError as error:
-        raise OutputError(f"The pictures cannot be written to {folder}: {error.strerror or error}.") from error
+    make_folder(folder / "views")
+    for name, png in pictures.items():
+        written.append(folder / "views" / f"{name}.png")
+        write_bytes(written[-1], png, "picture")
     return written
 
 

@@ -7,6 +7,7 @@ stamp, keyframe, submap and the pinhole K of the depth image.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
@@ -17,13 +18,23 @@ from typing import Any
 
 import cv2
 import numpy as np
+import PIL.Image
 from numpy.typing import NDArray
 
 from spatial_fm_ros.core.errors import InputError, OutputError
+from spatial_fm_ros.core.io.arrays import read_npy, read_npz
+from spatial_fm_ros.core.io.names import shown
+from spatial_fm_ros.core.io.reading import IMAGE_BYTES, read_bytes
+from spatial_fm_ros.core.io.structured import mapping, read_json
+from spatial_fm_ros.core.io.writing import make_folder, write_bytes, write_text
 from spatial_fm_ros.core.types import Array, Camera, Depth, PosedKeyframe
 
 DEPTH_SUFFIXES = (".png", ".tif", ".tiff", ".npy", ".npz")
 MILLIMETRE = 0.001
+#: Most pixels of a depth image that is read: 8000 x 8000.
+MOST_PIXELS = 64_000_000
+#: Most bytes of an index: ten hours of keyframes.
+INDEX_BYTES = 64 * 2**20
 _LARGEST = 65534  # 65535 marks unknown in other tools' files
 
 
@@ -44,13 +55,13 @@ class DepthEntry:
 
 
 def read_depth(entry: DepthEntry) -> Depth:
-    """float32 [h, w], NaN = unknown. Raises InputError when the file is no depth image."""
-    try:
-        raw = _read_raw(entry.file)
-    except (OSError, ValueError, KeyError, cv2.error) as error:
-        raise InputError(f"The depth image {entry.file} cannot be read: {error}.") from error
-    if raw is None or raw.ndim != 2:
-        raise InputError(f"{entry.file} is no depth image: one channel is expected, 16 bit or floating point.")
+    """float32 [h, w], NaN = unknown. Raises InputError when the file is no depth image or too large."""
+    raw = _read_raw(entry.file)
+    if raw.ndim != 2 or raw.dtype.kind not in "uif":
+        raise InputError(
+            f"'{shown(entry.file)}' is no depth image: one channel is expected, 16 bit or floating point, got "
+            f"{raw.dtype} of shape {raw.shape}."
+        )
     if np.issubdtype(raw.dtype, np.integer):
         known = (raw > 0) & (raw < 65535)
         return np.where(known, raw * np.float64(entry.unit), np.nan).astype(np.float32)
@@ -58,23 +69,43 @@ def read_depth(entry: DepthEntry) -> Depth:
     return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(np.nan))
 
 
-def _read_raw(file: Path) -> NDArray[Any] | None:
+def _read_raw(file: Path) -> NDArray[Any]:
     if file.suffix == ".npy":
-        return np.asarray(np.load(file))
+        return read_npy(file, "depth image")
     if file.suffix == ".npz":
-        with np.load(file) as data:
-            return np.asarray(data["depth"])
-    pixels = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_UNCHANGED)
-    return None if pixels is None else np.asarray(pixels)
+        found = read_npz(file, "depth image", ("depth",))
+        if "depth" not in found:
+            raise InputError(f"The depth image '{shown(file)}' holds no array 'depth'.")
+        return found["depth"]
+    return _pixels(file, "depth image")
+
+
+def _pixels(file: Path, what: str) -> NDArray[Any]:
+    """The image as it is stored; its size is looked at before it is decoded."""
+    data = read_bytes(file, what, IMAGE_BYTES)
+    try:
+        with PIL.Image.open(io.BytesIO(data)) as image:
+            width, height = image.size
+    except Exception as error:  # its readers raise anything on damaged files
+        raise InputError(f"The {what} '{shown(file)}' cannot be read: {shown(error)}.") from error
+    if width * height > MOST_PIXELS:
+        raise InputError(f"The {what} '{shown(file)}' has {width} x {height} pixels, at most {MOST_PIXELS} are read.")
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise InputError(f"The {what} '{shown(file)}' cannot be decoded: {shown(error)}.") from error
+    if pixels is None:
+        raise InputError(f"The {what} '{shown(file)}' cannot be decoded.")
+    return np.asarray(pixels)
 
 
 def read_confidence(entry: DepthEntry) -> Depth | None:
     """float32 [h, w] in [0, 1], or None where none was written. Raises InputError for a damaged file."""
     if entry.confidence is None:
         return None
-    raw = cv2.imread(str(entry.confidence), cv2.IMREAD_UNCHANGED)
-    if raw is None or raw.ndim != 2:
-        raise InputError(f"The confidence image {entry.confidence} cannot be read.")
+    raw = _pixels(entry.confidence, "confidence image")
+    if raw.ndim != 2 or raw.dtype.kind != "u":
+        raise InputError(f"The confidence image '{shown(entry.confidence)}' is no grey picture of whole numbers.")
     confidence: Depth = raw.astype(np.float32) / np.float32(np.iinfo(raw.dtype).max)
     return confidence
 
@@ -91,10 +122,13 @@ def open_depth(path: Path, unit: float | None = None) -> list[DepthEntry]:
     if (path / "index.json").is_file():
         return _own(path, unit)
     if not path.is_dir():
-        raise InputError(f"There is no folder of depth images at {path}.")
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in DEPTH_SUFFIXES)
+        raise InputError(f"There is no folder of depth images at '{shown(path)}'.")
+    try:
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in DEPTH_SUFFIXES)
+    except OSError as error:
+        raise InputError(f"The folder '{shown(path)}' cannot be read ({error.strerror}).") from error
     if not files:
-        raise InputError(f"The folder {path} holds no depth images ({', '.join(DEPTH_SUFFIXES)}).")
+        raise InputError(f"The folder '{shown(path)}' holds no depth images ({', '.join(DEPTH_SUFFIXES)}).")
     beside = (path.parent / "sequence.json", path.parent.parent / "sequence.json")  # the second: truth/depth
     description = next((file for file in beside if file.is_file()), None)
     if description is not None:
@@ -113,21 +147,50 @@ def open_depth(path: Path, unit: float | None = None) -> list[DepthEntry]:
 
 
 def _own(path: Path, unit: float | None) -> list[DepthEntry]:
-    try:
-        index = json.loads((path / "index.json").read_text())
-        return [
-            DepthEntry(
-                file=path / item["file"],
-                unit=unit or float(item["unit"]),
-                stamp_ns=int(item["stamp_ns"]),
-                K=np.array(item["K"], dtype=np.float64).reshape(3, 3),
-                confidence=path / item["confidence"] if item.get("confidence") else None,
-                submap=int(item["submap"]),
-            )
-            for item in index["images"]
-        ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"The index {path / 'index.json'} cannot be used: {error!r}.") from error
+    name = f"depth index '{shown(path / 'index.json')}'"
+    index = mapping(read_json(path / "index.json", "depth index", most_bytes=INDEX_BYTES), name)
+    items = index.get("images")
+    if not isinstance(items, list):
+        raise InputError(f"The {name} needs a list 'images', got {shown(items, 60)}.")
+    return [_entry(path, mapping(item, f"{name} at 'images[{i}]'"), unit, i, name) for i, item in enumerate(items)]
+
+
+def _entry(folder: Path, item: dict[str, Any], unit: float | None, number: int, name: str) -> DepthEntry:
+    """One image of an index. Raises InputError, naming the key that cannot be used."""
+
+    def wrong(key: str, expected: str) -> InputError:
+        return InputError(f"The {name} needs {expected} at 'images[{number}].{key}', got {shown(item.get(key), 60)}.")
+
+    def inside(key: str) -> Path:
+        given = item.get(key)
+        if not isinstance(given, str) or not given or Path(given).is_absolute() or ".." in Path(given).parts:
+            raise wrong(key, "the name of a file in this folder")
+        return folder / given
+
+    def whole(key: str) -> int:
+        given = item.get(key)
+        if not isinstance(given, int) or isinstance(given, bool) or not -(2**63) <= given < 2**63:
+            raise wrong(key, "a whole number")
+        return given
+
+    K: Any = item.get("K")
+    step: Any = item.get("unit")
+    if not isinstance(K, list) or len(K) != 9 or not all(_is_number(value) for value in K) or not (K[0] and K[4]):
+        raise wrong("K", "9 numbers (3x3 row by row) with focal lengths above 0")
+    if not _is_number(step) or not step > 0:
+        raise wrong("unit", "a number above 0")
+    return DepthEntry(
+        file=inside("file"),
+        unit=unit or float(step),
+        stamp_ns=whole("stamp_ns"),
+        K=np.array(K, dtype=np.float64).reshape(3, 3),
+        confidence=inside("confidence") if item.get("confidence") else None,
+        submap=whole("submap"),
+    )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 class DepthWriter:
@@ -142,13 +205,13 @@ class DepthWriter:
         self.folder = folder
         self.count = 0
         self._items: list[dict[str, Any]] = []
-        try:
-            (folder / "confidence").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"The folder {folder} cannot be made: {error.strerror or error}.") from error
+        place = next((each for each in (folder, *folder.parents) if each.exists()), folder)
+        if not place.is_dir():
+            raise OutputError(f"The folder '{shown(folder)}' cannot be made: '{shown(place)}' is a file.")
 
     def add(self, keyframe: PosedKeyframe) -> None:
         name = f"{keyframe.id:06d}.png"
+        make_folder(self.folder / "confidence")
         unit = MILLIMETRE
         known = keyframe.depth[np.isfinite(keyframe.depth)]
         if len(known):  # relative worlds have any size: the middle depth gets about four digits
@@ -198,19 +261,14 @@ class DepthWriter:
             "format": "uint16 PNG along z; depth = value * unit in world units (metres where metric); 0 = unknown",
             "images": self._items,
         }
-        try:
-            (self.folder / "index.json").write_text(json.dumps(index, indent=1))
-        except OSError as error:
-            raise OutputError(f"The index of {self.folder} cannot be written: {error.strerror or error}.") from error
+        make_folder(self.folder)
+        write_text(self.folder / "index.json", json.dumps(index, indent=1), "depth index")
 
     def _write(self, file: Path, pixels: NDArray[Any]) -> None:
         ok, data = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 3])
         if not ok:
             raise OutputError(f"The image {file} cannot be encoded ({pixels.shape}, {pixels.dtype}).")
-        try:
-            file.write_bytes(data.tobytes())
-        except OSError as error:
-            raise OutputError(f"The image {file} cannot be written: {error.strerror or error}.") from error
+        write_bytes(file, data.tobytes(), "depth image", durable=False)
 
 
 def _to_integers(depth: Depth, unit: float) -> NDArray[np.uint16]:

@@ -6,7 +6,8 @@ import base64
 import html
 from pathlib import Path
 
-from spatial_fm_ros.core.errors import OutputError
+from spatial_fm_ros.core.io.names import shown
+from spatial_fm_ros.core.io.writing import write_text
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1120px; margin: 2em auto; padding: 0 1em; }
@@ -24,18 +25,18 @@ class Page:
     """HTML put together piece by piece; pictures are embedded."""
 
     def __init__(self, title: str) -> None:
-        safe = html.escape(title)
+        safe = _safe(title)
         self._parts = [f"<h1>{safe}</h1>"]
         self._head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{safe}</title><style>{STYLE}</style>'
 
     def title(self, text: str) -> None:
-        self._parts.append(f"<h2>{html.escape(text)}</h2>")
+        self._parts.append(f"<h2>{_safe(text)}</h2>")
 
     def note(self, text: str) -> None:
-        self._parts.append(f'<p class="warn">{html.escape(text)}</p>')
+        self._parts.append(f'<p class="warn">{_safe(text)}</p>')
 
     def table(self, rows: list[tuple[str, str]]) -> None:
-        cells = "".join(f"<tr><th>{html.escape(a)}</th><td>{html.escape(b)}</td></tr>" for a, b in rows)
+        cells = "".join(f"<tr><th>{_safe(a)}</th><td>{_safe(b)}</td></tr>" for a, b in rows)
         self._parts.append(f"<table>{cells}</table>")
 
     def picture(self, png: bytes, caption: str) -> None:
@@ -45,20 +46,26 @@ class Page:
         self._parts.append('<div class="grid">' + "".join(_figure(png, words) for words, png in captioned) + "</div>")
 
     def details(self, title: str, text: str) -> None:
-        self._parts.append(f"<details><summary>{html.escape(title)}</summary><pre>{html.escape(text)}</pre></details>")
+        self._parts.append(f"<details><summary>{_safe(title)}</summary><pre>{_lines(text)}</pre></details>")
 
     def write(self, path: Path) -> None:
         """Raises OutputError when the file cannot be written."""
-        try:
-            path.write_text(self.text(), encoding="utf-8")
-        except OSError as error:
-            raise OutputError(f"The report {path} cannot be written: {error.strerror or error}.") from error
+        write_text(path, self.text(), "report")
 
     def text(self) -> str:
         return self._head + "<body>" + "\n".join(self._parts) + "</body></html>\n"
 
 
+def _safe(text: str) -> str:
+    """Text from anywhere, as text: no markup, no control characters, only what UTF-8 has."""
+    return html.escape(shown(text, 10_000))
+
+
+def _lines(text: str) -> str:
+    return "\n".join(map(_safe, text.split("\n")))
+
+
 def _figure(png: bytes, caption: str) -> str:
     data = base64.b64encode(png).decode("ascii")
-    words = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
-    return f'<figure><img alt="{html.escape(caption)}" src="data:image/png;base64,{data}">{words}</figure>'
+    words = f"<figcaption>{_safe(caption)}</figcaption>" if caption else ""
+    return f'<figure><img alt="{_safe(caption)}" src="data:image/png;base64,{data}">{words}</figure>'

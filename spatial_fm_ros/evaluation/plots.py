@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from spatial_fm_ros.core.errors import OutputError
+from spatial_fm_ros.core.io.names import shown
 from spatial_fm_ros.core.types import Array, Depth, Image
 
 COLORS = ("#1f6f8b", "#d1495b", "#66a182", "#edae49", "#5e548e", "#8d6b94")
@@ -28,9 +29,10 @@ def new_figure(width: float = 9.0, height: float = 4.0, columns: int = 1, rows: 
     return figure, list(axes)
 
 
-def figure_png(figure: Figure, dpi: int = 110) -> bytes:
+def figure_png(figure: Figure, dpi: int = 110, software: str = "spatial_fm_ros") -> bytes:
+    """PNG bytes; `software` stands in the file as what made it."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
+    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": software})
     return buffer.getvalue()
 
 
@@ -50,7 +52,8 @@ def plot_trajectories(named: list[tuple[str, Array]], unit: str, truth: Array | 
             ax.plot(truth[:, i], truth[:, j], color=TRUTH, linewidth=1.2, linestyle="--", label="truth")
         for number, (name, positions) in enumerate(named):
             color = COLORS[number % len(COLORS)]
-            ax.plot(positions[:, i], positions[:, j], color=color, linewidth=1.4, marker=".", markersize=4, label=name)
+            style = {"color": color, "linewidth": 1.4, "marker": ".", "markersize": 4, "label": _label(name)}
+            ax.plot(positions[:, i], positions[:, j], **style)
             ax.plot(*positions[0, [i, j]], color=color, marker="o", markersize=7)
         ax.set_aspect("equal", adjustable="datalim")
         ax.set_xlabel(f"x [{unit}]")
@@ -59,6 +62,12 @@ def plot_trajectories(named: list[tuple[str, Array]], unit: str, truth: Array | 
     if len(named) + (truth is not None) <= 8:
         top.legend(fontsize=8, frameon=False)
     return figure
+
+
+def _label(name: str) -> str:
+    """A name as a legend shows it: a dollar begins no formula, an underscore in front hides nothing."""
+    text = shown(name, 60).replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
 
 
 def plot_errors(times_s: Array, errors: list[tuple[str, Array]], unit: str) -> Figure:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import cKDTree
 
+from spatial_fm_ros.core.io.writing import write_text
 from spatial_fm_ros.core.types import Array
 from spatial_fm_ros.evaluation.depth import DepthPair, evaluate_depth
 from spatial_fm_ros.evaluation.trajectory import TrajectoryErrors
@@ -118,9 +119,14 @@ def score_rows(scores: Sequence[Score]) -> list[tuple[str, str]]:
 
 
 def write_scores(scores: Sequence[Score], path: Path) -> None:
-    """The same as JSON, with the verdict of each."""
-    rows = [{**asdict(score), "passed": score.passed, "verdict": score.verdict} for score in scores]
-    path.write_text(json.dumps({"passed": all(s.passed for s in scores), "scores": rows}, indent=1) + "\n")
+    """The same as JSON, with the verdict of each; null for a value that is none. Raises OutputError."""
+    rows = [
+        {**asdict(score), "value": score.value if np.isfinite(score.value) else None, "passed": score.passed,
+         "verdict": score.verdict}
+        for score in scores
+    ]  # fmt: skip
+    content = json.dumps({"passed": all(s.passed for s in scores), "scores": rows}, indent=1)
+    write_text(path, content + "\n", "scoreboard")
 
 
 def _with_unit(value: float, unit: str) -> str:

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spatial_fm_ros.core.errors import InputError, OutputError
+from spatial_fm_ros.core.errors import InputError
 from spatial_fm_ros.core.geometry.rotations import matrix_from_quaternion, pose_from, quaternion_from_matrix
+from spatial_fm_ros.core.io.names import shown
+from spatial_fm_ros.core.io.reading import read_text
+from spatial_fm_ros.core.io.writing import write_text
 from spatial_fm_ros.core.types import Array
 
 NS = 1_000_000_000
+#: A day at a kilohertz; values take ten times as many bytes in memory.
+TUM_BYTES = 256 * 2**20
+_MOST_SECONDS = 9_223_372_036
+_MOST_METRES = 1e12
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,11 +58,29 @@ def format_stamp(stamp_ns: int) -> str:
 
 
 def parse_stamp(text: str) -> int:
-    """Nanoseconds of decimal seconds, exact to the nanosecond. Raises ValueError when it is no number."""
+    """Nanoseconds of decimal seconds, exact to the nanosecond.
+
+    Raises ValueError when it is no number, or one beyond what 64 bits of nanoseconds hold (292 years).
+    """
     try:
-        return int((Decimal(text) * NS).to_integral_value())
-    except (InvalidOperation, OverflowError) as error:
-        raise ValueError(text) from error
+        seconds = Decimal(text)
+        if not abs(seconds) < _MOST_SECONDS:  # NaN too; and 1e999999999 has a billion digits
+            raise ValueError(f"the stamp {shown(text, 40)} is no time")
+        return int((seconds * NS).to_integral_value())
+    except ArithmeticError as error:
+        raise ValueError(f"the stamp {shown(text, 40)} is no number") from error
+
+
+def _numbers(fields: list[str]) -> list[float]:
+    """Position and quaternion. Raises ValueError for what is neither, saying why."""
+    numbers = [float(field) for field in fields]
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError("numbers that are not finite")
+    if max(map(abs, numbers)) > _MOST_METRES:
+        raise ValueError(f"numbers beyond {_MOST_METRES:g}")
+    if not math.hypot(*numbers[3:]) > 1e-6:
+        raise ValueError("an all-zero orientation")
+    return numbers
 
 
 def write_tum(path: Path, stamps_ns: Sequence[int] | NDArray[np.int64], poses: Array) -> None:
@@ -65,10 +91,7 @@ def write_tum(path: Path, stamps_ns: Sequence[int] | NDArray[np.int64], poses: A
     for stamp, pose, quaternion in zip(stamps_ns, poses, quaternions):
         numbers = " ".join(f"{value:.9g}" for value in (*pose[:3, 3], *quaternion))
         lines.append(f"{format_stamp(int(stamp))} {numbers}")
-    try:
-        path.write_text("\n".join(lines) + "\n")
-    except OSError as error:
-        raise OutputError(f"The trajectory {path} cannot be written: {error.strerror or error}.") from error
+    write_text(path, "\n".join(lines) + "\n", "trajectory")
 
 
 def read_tum(path: Path) -> StampedPoses:
@@ -76,12 +99,8 @@ def read_tum(path: Path) -> StampedPoses:
 
     Raises InputError, naming the line, when something else stands there or no pose does.
     """
-    try:
-        lines = Path(path).read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"The trajectory {path} cannot be read: {error}.") from error
     stamps, values = [], []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_text(path, "trajectory", TUM_BYTES).splitlines(), start=1):
         fields = line.split("#", 1)[0].replace(",", " ").split()
         if not fields:
             continue
@@ -89,17 +108,15 @@ def read_tum(path: Path) -> StampedPoses:
             if len(fields) != 8:
                 raise ValueError(f"{len(fields)} fields")
             stamps.append(parse_stamp(fields[0]))
-            values.append([float(field) for field in fields[1:]])
+            values.append(_numbers(fields[1:]))
         except ValueError as error:
             raise InputError(
-                f"Line {number} of {path} is no pose in TUM format: expected 'timestamp tx ty tz qx qy qz qw' "
-                f"in numbers, got '{line[:80]}'."
+                f"Line {number} of the trajectory '{shown(path)}' is no pose in TUM format ({error}): expected "
+                f"'timestamp tx ty tz qx qy qz qw' in numbers, got '{shown(line, 80)}'."
             ) from error
     if not stamps:
-        raise InputError(f"The trajectory {path} holds no pose.")
+        raise InputError(f"The trajectory '{shown(path)}' holds no pose.")
     table = np.array(values, dtype=np.float64)
-    if not np.isfinite(table).all():
-        raise InputError(f"The trajectory {path} holds poses that are not finite.")
     order = np.argsort(np.array(stamps, dtype=np.int64), kind="stable")
     poses = pose_from(matrix_from_quaternion(table[:, 3:]), table[:, :3])
     return StampedPoses(np.array(stamps, dtype=np.int64)[order], poses[order], str(path))

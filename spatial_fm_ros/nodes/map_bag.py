@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from spatial_fm_ros.commands.console import FAILED, err
+from spatial_fm_ros.core import interrupts
 from spatial_fm_ros.core.config_files import NODES, ROS_OWN, describe
 from spatial_fm_ros.core.config_schema import nearest
 from spatial_fm_ros.core.errors import ConfigError
@@ -98,15 +98,16 @@ def _unquoted(value: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The executable `map_bag`."""
-    from spatial_fm_ros import cli
+    """The executable `map_bag`: ends with SystemExit, whatever happens."""
+    with interrupts.raising():
+        from spatial_fm_ros import cli
+        from spatial_fm_ros.commands.console import ended_by
 
-    try:
-        translated = translate(sys.argv[1:] if arguments is None else arguments)
-    except ConfigError as error:
-        err.print(f"error: {error}", markup=False)
-        sys.exit(FAILED)
-    cli.main(translated)
+        try:
+            translated = translate(sys.argv[1:] if arguments is None else arguments)
+        except ConfigError as error:
+            sys.exit(ended_by(error))
+        cli.main(translated)
 
 
 if __name__ == "__main__":

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from spatial_fm_ros.core.config import Config
-from spatial_fm_ros.core.errors import InputError, ModelError, SpatialFMError
+from spatial_fm_ros.core.errors import InputError, ModelError, OutputError, SpatialFMError
+from spatial_fm_ros.core.interrupts import finishing
+from spatial_fm_ros.core.io.names import shown
+from spatial_fm_ros.core.io.writing import make_folder
 from spatial_fm_ros.core.lidar.odometry import LidarOdometry
 from spatial_fm_ros.core.models.base import SpatialModel
 from spatial_fm_ros.core.pipeline import Pipeline
 from spatial_fm_ros.core.types import CompanionFrame, Frame, LidarScan, PoseSample, Sample, Update
 from spatial_fm_ros.evaluation.depth_files import DepthWriter
-from spatial_fm_ros.offline.progress import RunProgress
+from spatial_fm_ros.offline.progress import RunProgress, waiting
 from spatial_fm_ros.offline.record import RunRecord
+from spatial_fm_ros.offline.result_list import ResultList
 from spatial_fm_ros.offline.results import RunTimes, write_results
 from spatial_fm_ros.sources.base import Source
 from spatial_fm_ros.sources.prefetch import prefetch
@@ -43,22 +46,28 @@ def map_recording(
     console: Console,
     model: SpatialModel | None = None,
 ) -> RunSummary:
-    """Map `source` into the prepared `folder`.
+    """Map `source` into the prepared `folder`; results of an earlier run there go when the first new one comes.
 
-    Raises ModelError when the model cannot be loaded, InputError when the recording gave no frame,
-    OutputError when results cannot be written (what is written already stays).
+    Ctrl-C or SIGTERM ends the mapping after the window in work, or lets the writing go on to its end; a second one
+    raises KeyboardInterrupt. Raises ModelError when the model cannot be loaded, InputError when the recording gave no
+    frame, OutputError when results cannot be written (what is written already stays).
     """
-    pipeline = Pipeline(config, model)
-    with console.status("loading the model"):
-        pipeline.load()
-    run = _Run(source, folder, config, console, pipeline)
-    with stop_on_interrupt() as stop:
-        times = run.feed(stop)
-    if not run.record.frame_stamps:
-        if run.broken is not None:
-            raise run.broken
-        raise InputError(f"The {source.kind} {source.path} gave no image. {' '.join(source.summary())}".strip())
-    report = run.write(times, interrupted=stop.is_set())
+    make_folder(folder)
+    with ResultList(folder) as results:
+        pipeline = Pipeline(config, model)
+        with waiting(console, "loading the model"):
+            pipeline.load()
+        run = _Run(source, results, config, console, pipeline)
+        with finishing(run.say_stopping) as stop:
+            times = run.feed(stop)
+            if run.record.frame_stamps:
+                report = run.write(times)
+        if not run.record.frame_stamps:
+            if stop.is_set():
+                raise KeyboardInterrupt
+            if run.broken is not None:
+                raise run.broken
+            raise InputError(_no_image(source, run.record))
     if run.broken is not None:
         raise _told(run.broken, folder) from run.broken
     return RunSummary(folder, stop.is_set(), report)
@@ -67,14 +76,19 @@ def map_recording(
 class _Run:
     """The state of one run."""
 
-    def __init__(self, source: Source, folder: Path, config: Config, console: Console, pipeline: Pipeline) -> None:
+    def __init__(
+        self, source: Source, results: ResultList, config: Config, console: Console, pipeline: Pipeline
+    ) -> None:
         self.source = source
-        self.folder = folder
+        self.results = results
+        self.folder = results.folder
+        self.writing = False
+        self.cut_short = False
         self.config = config
         self.console = console
         self.pipeline = pipeline
         self.record = RunRecord(confident=config.map.min_confidence)
-        self.depth = DepthWriter(folder / "depth")
+        self.depth = DepthWriter(self.folder / "depth")
         self.notes: list[str] = []
         self.broken: Exception | None = None
         offset_s = config.intake.pose_time_offset_s
@@ -90,18 +104,17 @@ class _Run:
         started, cpu = time.perf_counter(), time.process_time()
         with (
             RunProgress(self.console, "mapping", self.source.length) as progress,
-            closing(prefetch(self.source)) as samples,  # type: ignore[type-var]
+            closing(prefetch(self.source, stop=stop)) as samples,  # type: ignore[type-var]
         ):
             try:
                 for sample in samples:
-                    if stop.is_set():
-                        break
                     self._take(sample)
                     if isinstance(sample, Frame):
                         progress.advance()
                     while self.pipeline.ready() and not stop.is_set():
                         self._updated(self.pipeline.step(), progress)
-                if not stop.is_set():
+                self.cut_short = stop.is_set()
+                if not self.cut_short:
                     progress.status("last window")
                     self._updated(self.pipeline.finish(), progress)
             except Exception as error:
@@ -109,7 +122,7 @@ class _Run:
                 self.broken = error
                 self.notes.append(f"Mapping ended early: {_sentence(error)}")
         self._note_lidar()
-        if stop.is_set():
+        if self.cut_short:
             self.notes.append("The run was interrupted; this is the map up to then.")
         return RunTimes(mapping_s=time.perf_counter() - started, cpu_s=time.process_time() - cpu)
 
@@ -166,27 +179,72 @@ class _Run:
     def _updated(self, update: Update | None, progress: RunProgress) -> None:
         if update is None:
             return
+        self.results.begin()
         self.record.add_update(update)
         if update.rescaled_by != 1.0:
             self.depth.rescale(update.submap, update.rescaled_by)
         if update.refined:
             self.depth.refine(update.refined)
         for keyframe in update.keyframes:
-            self.depth.add(keyframe)
+            try:
+                self.depth.add(keyframe)
+            except OutputError as error:  # one depth image less
+                self.record.bad_depth[str(error)] += 1
         stats = self.pipeline.stats
         maps = f", {stats.submaps} maps" if stats.submaps > 1 else ""
         progress.status(f"{stats.keyframes} keyframes{maps}, scale {update.scale.state.value}")
 
-    def write(self, times: RunTimes, interrupted: bool) -> dict[str, Any]:
+    def write(self, times: RunTimes) -> dict[str, Any]:
         """All results; returns the report."""
-        with self.console.status("writing the results") as status:
+        self.writing = True
+        self.results.begin()
+        with waiting(self.console, "writing the results") as status:
 
             def show(words: str) -> None:
-                status.update(words)
+                status.update(Text(words))
 
             return write_results(
-                self.folder, self.source, self.pipeline, self.record, self.depth, times, self.notes, interrupted, show
+                self.folder,
+                self.source,
+                self.pipeline,
+                self.record,
+                self.depth,
+                times,
+                self.notes,
+                self.cut_short,
+                show,
             )
+
+    def say_stopping(self) -> None:
+        """What the first signal does."""
+        before = "" if self.writing else " the window in work, then writing what is mapped"
+        with suppress(Exception):
+            self.console.print(Text(f"finishing{before}; Ctrl-C again to stop at once"), soft_wrap=True)
+
+
+def _no_image(source: Source, record: RunRecord) -> str:
+    """Why nothing came: what was refused and skipped, by reason, and what the source itself says."""
+    said = list(source.summary())
+    said += [f"Refused {count} times: {reason}" for reason, count in record.bad_samples.most_common(5)]
+    part = source.options
+    if part.start_s > 0 or part.stop_s < float("inf"):
+        until = "its end" if part.stop_s == float("inf") else f"{part.stop_s:g} s"
+        said.append(f"It was read from {part.start_s:g} s to {until} (--start, --stop).")
+    others = ", ".join(
+        f"{count} {name}"
+        for name, count in (
+            ("poses", len(record.poses)),
+            ("LiDAR scans", record.scans),
+            ("IMU samples", record.imu_samples),
+            ("images of other cameras", record.companion_images),
+        )
+        if count
+    )
+    if others:
+        said.append(f"It gave {others}.")
+    if not said:
+        said.append("It holds no image that can be read.")
+    return f"The {source.kind} '{shown(source.path)}' gave no image. {' '.join(dict.fromkeys(said))}"
 
 
 def _sentence(error: Exception) -> str:
@@ -196,38 +254,8 @@ def _sentence(error: Exception) -> str:
 def _told(error: Exception, folder: Path) -> SpatialFMError:
     """The error that broke off a run, with the place of what was saved."""
     if isinstance(error, SpatialFMError):
-        return type(error)(f"{error} What was mapped before is in {folder}.")
+        return type(error)(f"{error} What was mapped before is in '{shown(folder)}'.")
     return ModelError(
         f"Mapping broke off by an error of the program itself, {_sentence(error)}; what was mapped before is in "
-        f"{folder}. Run again with --debug and report what it shows."
+        f"'{shown(folder)}'. Run again with --debug and report what it shows."
     )
-
-
-@contextmanager
-def stop_on_interrupt() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C (or SIGTERM) sets; the second one interrupts as usual.
-
-    A flag instead of an exception: a window is never left half integrated. Outside the main thread
-    signals stay as they are.
-    """
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    kinds = (signal.SIGINT, signal.SIGTERM)
-    before: dict[signal.Signals, Any] = {kind: signal.getsignal(kind) for kind in kinds}
-
-    def restore() -> None:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
-
-    def handle(number: int, frame: object) -> None:
-        stop.set()
-        restore()
-
-    for kind in kinds:
-        signal.signal(kind, handle)
-    try:
-        yield stop
-    finally:
-        restore()

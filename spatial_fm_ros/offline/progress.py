@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
+from rich.status import Status
 from rich.text import Text
 
+from spatial_fm_ros.core.io.names import shown
+
 LINE_EVERY_S = 5.0
+
+
+def waiting(console: Console, words: str) -> Status:
+    """Words with something that turns, on a terminal, while a block runs. They are text, not markup."""
+    return console.status(Text(shown(words)), spinner=_spinner(console))
+
+
+def _spinner(console: Console) -> str:
+    return "dots" if console.encoding.startswith("utf") else "line"
 
 
 class _TimeLeft(ProgressColumn):
@@ -33,13 +46,13 @@ class RunProgress:
         self._bar: Progress | None = None
         if console.is_terminal:
             self._bar = Progress(
-                SpinnerColumn(),
-                TextColumn("{task.description}"),
+                SpinnerColumn(_spinner(console)),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
-                TextColumn("{task.fields[rate]}"),
+                TextColumn("{task.fields[rate]}", markup=False),
                 _TimeLeft(),
                 TimeElapsedColumn(),
-                TextColumn("{task.fields[status]}"),
+                TextColumn("{task.fields[status]}", markup=False),
                 console=console,
             )
             self._task = self._bar.add_task(title, total=total, rate="", status="")
@@ -53,7 +66,8 @@ class RunProgress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._bar is not None:
-            self._bar.stop()
+            with suppress(OSError):
+                self._bar.stop()
         elif self._printed > self._started:
             self._print()
 
@@ -67,7 +81,7 @@ class RunProgress:
         self._show()
 
     def status(self, text: str) -> None:
-        self._status = text
+        self._status = shown(text)
         self._show()
 
     def _show(self) -> None:
@@ -80,7 +94,8 @@ class RunProgress:
         self._printed = time.monotonic()
         left = _left(self._done, self._total, self._printed - self._started)
         parts = [f"{self._title}: {self._rate()}", left, self._status]
-        self._console.print(", ".join(part for part in parts if part), highlight=False, soft_wrap=True)
+        with suppress(OSError):  # a full disk under a log costs no map
+            self._console.print(Text(", ".join(part for part in parts if part)), soft_wrap=True)
 
     def _rate(self) -> str:
         elapsed = time.monotonic() - self._started

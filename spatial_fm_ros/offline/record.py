@@ -69,6 +69,7 @@ class RunRecord:
     pose_stamps: list[int] = field(default_factory=list)
     poses: list[Array] = field(default_factory=list)
     bad_samples: Counter[str] = field(default_factory=Counter)
+    bad_depth: Counter[str] = field(default_factory=Counter)
     companion_images: int = 0
     scans: int = 0
     scan_remarks: Counter[str] = field(default_factory=Counter)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import platform
+import shlex
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from spatial_fm_ros.core.align.submap import Trajectory
-from spatial_fm_ros.core.errors import OutputError
+from spatial_fm_ros.core.io.names import shown
+from spatial_fm_ros.core.io.writing import write_text
 from spatial_fm_ros.core.types import Image
 from spatial_fm_ros.evaluation.html_page import Page
 from spatial_fm_ros.evaluation.plots import figure_png, image_png, plot_trajectories
@@ -52,9 +54,11 @@ def machine() -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """JSON knows no infinity and no NaN: they become null; numpy numbers become Python's."""
+    """What JSON and its readers take: null for infinity and NaN, Python's numbers for numpy's, text as `shown`."""
+    if isinstance(value, str):
+        return shown(value, 100_000)
     if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {shown(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     if isinstance(value, np.generic):
@@ -68,10 +72,7 @@ def plain(value: Any) -> Any:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Raises OutputError when the file cannot be written."""
-    try:
-        path.write_text(json.dumps(plain(content), indent=1, allow_nan=False) + "\n")
-    except OSError as error:
-        raise OutputError(f"The report {path} cannot be written: {error.strerror or error}.") from error
+    write_text(path, json.dumps(plain(content), indent=1, allow_nan=False) + "\n", "report")
 
 
 def write_html(
@@ -149,5 +150,5 @@ def _timing_words(content: dict[str, Any]) -> str:
 
 
 def command_line() -> str:
-    """The command that made a report."""
-    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    """The command that made a report, as a shell would take it."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,11 @@ from spatial_fm_ros.core.align.submap import Trajectory
 from spatial_fm_ros.core.calibration.told import as_data, sentences
 from spatial_fm_ros.core.config_files import flatten
 from spatial_fm_ros.core.errors import OutputError
+from spatial_fm_ros.core.io.names import shown
+from spatial_fm_ros.core.io.writing import make_folder, write_bytes
 from spatial_fm_ros.core.mapping.export import write_ply
 from spatial_fm_ros.core.pipeline import Pipeline
-from spatial_fm_ros.core.types import Image, ScaleState
+from spatial_fm_ros.core.types import Image, PointCloud, ScaleState
 from spatial_fm_ros.evaluation.depth_files import DepthWriter
 from spatial_fm_ros.evaluation.plots import image_png
 from spatial_fm_ros.evaluation.render import map_views
@@ -49,71 +52,80 @@ def write_results(
 ) -> dict[str, Any]:
     """Everything into `folder`; returns the report. The smallest and most wanted files come first.
 
-    One file that cannot be written does not keep the others from being tried; OutputError is raised
-    at the end, for the first of them.
+    Whatever one of them fails of, it costs no other; OutputError is raised at the end, for the first of them.
     """
     started = time.perf_counter()
     attempts = _Attempts()
     trajectories = ordered(pipeline.trajectories())
     metric = record.metric_submaps()
-    with attempts:
+    with attempts("The trajectories"):
         write_trajectories(folder, trajectories, attempts.files)
-    with attempts:
-        _write_every_frame(folder, source, pipeline, record, trajectories, attempts.files)
-    clouds = {t.submap: pipeline.map_cloud(t.submap) for t in trajectories}
-    for number, (submap, cloud) in enumerate(clouds.items()):
+    clouds: dict[int, PointCloud] = {}
+    for number, trajectory in enumerate(trajectories):
         name = "map.ply" if number == 0 else f"map_{number}.ply"
         show(f"writing {name}")
-        with attempts:
+        with attempts(name):
+            submap = trajectory.submap
+            clouds[submap] = pipeline.map_cloud(submap)
             words = "metres" if submap in metric else "world units of unknown size (scale not metric)"
             random = f"{pipeline.model.weights}; " if pipeline.model.random_weights else ""
-            write_ply(folder / name, cloud, f"{random}lengths are {words}")
+            write_ply(folder / name, clouds[submap], f"{random}lengths are {words}")
             attempts.files.append(name)
-    with attempts:
+    with attempts("trajectory_all.tum"):
+        _write_every_frame(folder, source, pipeline, record, trajectories, attempts.files)
+    for sentence, count in record.bad_depth.most_common():
+        attempts.errors.append(OutputError(f"{sentence} So with {count} depth images."))
+    with attempts("depth/index.json"):
         for share in depth.close(metric):
             show(f"writing depth images, {100 * share:.0f} %")
         attempts.files.append("depth/index.json")
     show("drawing the map")
     views: dict[str, Image] = {}
-    if trajectories:
-        largest = clouds[trajectories[0].submap]
-        views = map_views(largest, trajectories[0].world_from_camera, pipeline.config.map.voxel_size)
-    with attempts:
-        _write_views(folder, views, attempts.files)
+    if trajectories and trajectories[0].submap in clouds:
+        with attempts("The pictures of the map"):
+            largest = clouds[trajectories[0].submap]
+            views = map_views(largest, trajectories[0].world_from_camera, pipeline.config.map.voxel_size)
+            _write_views(folder, views, attempts.files)
     show("writing the report")
-    all_notes = [*notes, *_notes(source, record), *(str(error) for error in attempts.errors)]
-    report = _report(source, pipeline, record, trajectories, times, all_notes, interrupted)
-    report["counts"]["map_points"] = sum(len(cloud) for cloud in clouds.values())
-    report["counts"]["depth_images"] = depth.count
-    report["files"] = attempts.files
-    report["timing"]["writing_s"] = time.perf_counter() - started
-    with attempts:
+    all_notes = [*notes, *_notes(source, record), *map(str, attempts.errors)]
+    report: dict[str, Any] = {}
+    with attempts("report.json"):
+        report = _report(source, pipeline, record, trajectories, times, all_notes, interrupted)
+        report["counts"]["map_points"] = sum(len(cloud) for cloud in clouds.values())
+        report["counts"]["depth_images"] = depth.count
+        report["files"] = attempts.files
+        report["timing"]["writing_s"] = time.perf_counter() - started
         write_json(folder / "report.json", report)
-    with attempts:
+    with attempts("report.html"):
         write_html(folder / "report.html", report, record, trajectories, views)
     if attempts.errors:
-        more = f" ({len(attempts.errors) - 1} more files too)" if len(attempts.errors) > 1 else ""
-        raise OutputError(f"{attempts.errors[0]}{more} What could be written is in {folder}.") from attempts.errors[0]
+        more = f" ({len(attempts.errors) - 1} more results too)" if len(attempts.errors) > 1 else ""
+        raise OutputError(
+            f"{attempts.errors[0]}{more} What could be written is in '{shown(folder)}'."
+        ) from attempts.errors[0]
     return report
 
 
 class _Attempts:
-    """Collects OutputErrors of the blocks it guards. files: names written so far."""
+    """Collects the errors of the blocks it guards. files: names written so far."""
 
     def __init__(self) -> None:
         self.errors: list[OutputError] = []
         self.files: list[str] = []
 
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
-        if isinstance(error, OutputError):
+    @contextmanager
+    def __call__(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except OutputError as error:
             self.errors.append(error)
-            return True
-        return False
+        except Exception as error:
+            told = OutputError(
+                f"{what} could not be made, by an error of the program itself ({type(error).__name__}: "
+                f"{shown(error)}); report it."
+            )
+            told.__cause__ = error
+            self.errors.append(told)
 
 
 def _write_every_frame(
@@ -141,11 +153,8 @@ def _write_every_frame(
 
 def _write_views(folder: Path, views: dict[str, Image], files: list[str]) -> None:
     for name, picture in views.items():
-        try:
-            (folder / "views").mkdir(exist_ok=True)
-            (folder / "views" / f"{name}.png").write_bytes(image_png(picture))
-        except OSError as error:
-            raise OutputError(f"The picture {name}.png cannot be written: {error.strerror or error}.") from error
+        make_folder(folder / "views")
+        write_bytes(folder / "views" / f"{name}.png", image_png(picture), "picture")
         files.append(f"views/{name}.png")
 
 
@@ -159,6 +168,31 @@ def _notes(source: Source, record: RunRecord) -> list[str]:
     if len(record.frame_stamps) == 1:
         notes.append("Only one image came; a map needs at least two from different places.")
     return list(dict.fromkeys(notes))
+
+
+def _why_no_map(pipeline: Pipeline, record: RunRecord) -> str:
+    """The reason for which there is no map: images that were left out, too few keyframes, or what windows say."""
+    stats = pipeline.stats
+    left_out = sum(stats.rejected.values())
+    by_reason = ", ".join(f"{count} {reason}" for reason, count in sorted(stats.rejected.items(), key=lambda r: -r[1]))
+    if not record.windows and left_out:
+        intake, remedy = pipeline.config.intake, ""
+        if stats.rejected.get("dark", 0) > 0.5 * stats.frames:
+            remedy = (
+                f" A mean grey level below {intake.dark_level:g} of 255 counts as dark (intake.dark_level): are these "
+                "images of fewer bits in a 16-bit file, or was a lens covered?"
+            )
+        elif stats.rejected.get("bright", 0) > 0.5 * stats.frames:
+            remedy = f" A mean grey level above {intake.bright_level:g} of 255 counts as bright (intake.bright_level)."
+        return f"No map: {left_out} of {stats.frames} images were left out ({by_reason}).{remedy}"
+    if not record.windows:
+        return (
+            f"No map: {stats.keyframes} of {stats.frames} images are keyframes, a window takes 2 at least; did the "
+            "camera move?"
+        )
+    said = Counter(row.note for row in record.windows if row.note).most_common(3)
+    reasons = "; ".join(f"{note} ({count} of {len(record.windows)} windows)" for note, count in said)
+    return f"No window could be posed: {reasons or 'see report.json'}."
 
 
 def coverage(trajectory: Trajectory | None, frame_stamps: list[int]) -> float:
@@ -191,7 +225,7 @@ def _report(
     rows = [row for row in record.windows if largest is not None and row.submap == largest.submap]
     scale = rows[-1].scale if rows else pipeline.scale
     if largest is None:
-        notes.append("No window could be posed: see the windows' notes in report.json.")
+        notes.append(_why_no_map(pipeline, record))
     elif scale.state is not ScaleState.METRIC:
         notes.append(f"Lengths are not metres: the scale is {scale.state.value} ({scale.reason}).")
     # A window names the observers that said something then; the last window may have heard none.
@@ -203,8 +237,8 @@ def _report(
     posed = sum(len(t.stamps_ns) for t in trajectories)
     first, last = min(record.frame_stamps), max(record.frame_stamps)
     return {
-        "input": {"name": source.path.name, "kind": source.kind, "first_stamp_ns": first, "last_stamp_ns": last,
-                  "span_s": (last - first) / 1e9},
+        "input": {"name": source.path.name or str(source.path), "kind": source.kind, "first_stamp_ns": first,
+                  "last_stamp_ns": last, "span_s": (last - first) / 1e9},
         "model": {"name": pipeline.config.model.name, "weights": pipeline.model.weights,
                   "random_weights": pipeline.model.random_weights, "window_limit": pipeline.window_size},
         "command": command_line(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -11,7 +12,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from spatial_fm_ros.core.errors import OutputError, SpatialFMError
+from spatial_fm_ros.commands.console import FAILED, ended_by
+from spatial_fm_ros.core.errors import OutputError
+from spatial_fm_ros.core.interrupts import raising
+from spatial_fm_ros.core.io.names import shown, user_path
+from spatial_fm_ros.core.io.writing import write_bytes
 from spatial_fm_ros.simulation.recording import write_bag, write_sequence
 from spatial_fm_ros.simulation.scenario import SCENARIOS, get_scenario
 from spatial_fm_ros.simulation.simulator import Simulator
@@ -30,10 +35,9 @@ def preview(simulator: Simulator, path: Path, rows: int = 2, columns: int = 3) -
         tiles.append(np.vstack([image[:, :, ::-1], colored]))
     sheet = np.vstack([np.hstack(tiles[r * columns : (r + 1) * columns]) for r in range(rows)])
     done, data = cv2.imencode(".png", sheet)
-    try:
-        path.write_bytes(data.tobytes() if done else b"")
-    except OSError as error:
-        raise OutputError(f"Cannot write the preview {path}: {error.strerror}.") from error
+    if not done or os.path.lexists(path):
+        raise OutputError(f"The preview '{shown(path)}' is there already; name a new file, nothing is overwritten.")
+    write_bytes(path, data.tobytes(), "preview")
 
 
 def speed(simulator: Simulator, frames: int = 40) -> dict[str, float]:
@@ -52,7 +56,7 @@ def speed(simulator: Simulator, frames: int = 40) -> dict[str, float]:
 
 
 def main(args: list[str] | None = None) -> int:
-    """The command; exit status 1 after an error."""
+    """The command; exit status 1 after an error, told in a sentence."""
     parser = argparse.ArgumentParser(prog="python -m spatial_fm_ros.simulation", description=__doc__)
     parser.add_argument("what", choices=("list", "preview", "speed", "bag", "sequence"))
     parser.add_argument("output", nargs="?", type=Path, help="file (preview) or new folder (bag, sequence)")
@@ -66,11 +70,14 @@ def main(args: list[str] | None = None) -> int:
     options = parser.parse_args(args)
     if options.what not in ("list", "speed") and options.output is None:
         parser.error(f"{options.what} needs an output.")
-    try:
-        _run(options)
-    except SpatialFMError as error:
-        print(error, file=sys.stderr)
-        return 1
+    with raising():
+        try:
+            if options.output is not None:
+                options.output = user_path(options.output)
+            _run(options)
+        except (Exception, KeyboardInterrupt) as error:
+            code = ended_by(error)
+            return 1 if code == FAILED else code
     return 0
 
 

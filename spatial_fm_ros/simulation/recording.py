@@ -8,6 +8,7 @@ looks in there.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from spatial_fm_ros.core.errors import InputError, OutputError
+from spatial_fm_ros.core.io.names import shown
+from spatial_fm_ros.core.io.writing import make_folder, replacing, write_bytes, write_text
 from spatial_fm_ros.core.types import Array, Frame
 from spatial_fm_ros.simulation.faults import FaultInjector, FaultPlan
 from spatial_fm_ros.simulation.lidar import sweep
@@ -43,10 +46,7 @@ def write_truth(truth: Truth, stamps_ns: Iterable[int], folder: Path) -> None:
     """poses.tum (camera to world at the stamps) and scenario.json. Raises OutputError."""
     save_scenario(truth.scenario, folder / "scenario.json")
     lines = [tum_line(stamp, truth.world_from_camera(stamp)) for stamp in stamps_ns]
-    try:
-        (folder / "poses.tum").write_text("\n".join(lines) + "\n")
-    except OSError as error:
-        raise OutputError(f"Cannot write the truth to {folder}: {error.strerror}.") from error
+    write_text(folder / "poses.tum", "\n".join(lines) + "\n", "true trajectory")
 
 
 def write_sequence(simulator: Simulator, folder: Path, depth_every: int = 5, progress: Progress | None = None) -> None:
@@ -86,24 +86,20 @@ def write_sequence(simulator: Simulator, folder: Path, depth_every: int = 5, pro
         described["lidar_unit_m"] = LIDAR_UNIT_M
         camera_from_lidar = np.linalg.inv(rig.body_from_camera) @ rig.body_from_lidar
         described["camera_from_lidar"] = camera_from_lidar.reshape(-1).tolist()
-    try:
-        (folder / "sequence.json").write_text(json.dumps(described, indent=1) + "\n")
-        write_truth(simulator.truth, stamps, folder / "truth")
-        truth_note = {"depth_unit_m": DEPTH_UNIT_M}
-        (folder / "truth" / "depth.json").write_text(json.dumps(truth_note) + "\n")
-        for i, stamp in enumerate(stamps):
-            image = simulator.frame(i).image[:, :, ::-1]
-            _write_image(folder / "images" / f"{i:06d}.jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])
-            if depth_every > 0 and i % depth_every == 0:
-                depth = simulator.truth.depth(stamp) / DEPTH_UNIT_M
-                units = np.where(np.isfinite(depth) & (depth < 65535), np.round(depth), 0).astype(np.uint16)
-                _write_image(folder / "truth" / "depth" / f"{i:06d}.png", units, [])
-            if s.lidar_hz > 0:
-                _write_sweep(simulator, i, stamp, folder / "lidar" / f"{i:06d}.npz")
-            if progress:
-                progress((i + 1) / len(stamps))
-    except OSError as error:
-        raise OutputError(f"Cannot write the sequence to {folder}: {error.strerror}.") from error
+    write_text(folder / "sequence.json", json.dumps(described, indent=1) + "\n", "description")
+    write_truth(simulator.truth, stamps, folder / "truth")
+    write_text(folder / "truth" / "depth.json", json.dumps({"depth_unit_m": DEPTH_UNIT_M}) + "\n", "unit of depth")
+    for i, stamp in enumerate(stamps):
+        image = simulator.frame(i).image[:, :, ::-1]
+        _write_image(folder / "images" / f"{i:06d}.jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])
+        if depth_every > 0 and i % depth_every == 0:
+            depth = simulator.truth.depth(stamp) / DEPTH_UNIT_M
+            units = np.where(np.isfinite(depth) & (depth < 65535), np.round(depth), 0).astype(np.uint16)
+            _write_image(folder / "truth" / "depth" / f"{i:06d}.png", units, [])
+        if s.lidar_hz > 0:
+            _write_sweep(simulator, i, stamp, folder / "lidar" / f"{i:06d}.npz")
+        if progress:
+            progress((i + 1) / len(stamps))
 
 
 def _write_sweep(simulator: Simulator, index: int, stamp: int, path: Path) -> None:
@@ -115,25 +111,26 @@ def _write_sweep(simulator: Simulator, index: int, stamp: int, path: Path) -> No
     )  # fmt: skip
     units = np.clip(np.round(scan.points / LIDAR_UNIT_M), -32768, 32767).astype(np.int16)
     intensity = scan.intensity if scan.intensity is not None else np.zeros(len(units), np.float32)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(path, xyz=units, intensity=np.clip(intensity, 0, 255).astype(np.uint8))
+    make_folder(path.parent)
+    with replacing(path, "sweep", durable=False) as file:
+        np.savez_compressed(file, xyz=units, intensity=np.clip(intensity, 0, 255).astype(np.uint8))
 
 
 def _write_image(path: Path, image: np.ndarray, options: list[int]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     done, data = cv2.imencode(path.suffix, image, options)
     if not done:
         raise OutputError(f"OpenCV cannot encode {path.name}.")
-    path.write_bytes(data.tobytes())
+    write_bytes(path, data.tobytes(), "image", durable=False)
 
 
 def _make_empty(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
-            raise OutputError(f"The folder {folder} is not empty; name a new one, nothing is overwritten.")
+            raise OutputError(f"The folder '{shown(folder)}' is not empty; name a new one, nothing is overwritten.")
     except OSError as error:
-        raise OutputError(f"Cannot make the folder {folder}: {error.strerror}.") from error
+        raise OutputError(f"Cannot make the folder '{shown(folder)}': {error.strerror}.") from error
 
 
 def write_bag(
@@ -157,8 +154,8 @@ def write_bag(
     from spatial_fm_ros.simulation.bag_messages import BagMessages
 
     injector = FaultInjector(plan or FaultPlan())
-    if folder.exists():
-        raise OutputError(f"The bag {folder} is there already; name a new one, nothing is overwritten.")
+    if os.path.lexists(folder):
+        raise OutputError(f"The bag '{shown(folder)}' is there already; name a new one, nothing is overwritten.")
     s = simulator.scenario
     messages = BagMessages(injector.plan.camera_info, compressed)
     plugin = StoragePlugin.MCAP if storage == "mcap" else StoragePlugin.SQLITE3
@@ -177,5 +174,5 @@ def write_bag(
                     progress(min(1.0, (event.arrival_ns - s.start_ns) / 1e9 / s.duration_s))
         write_truth(simulator.truth, simulator.frame_stamps_ns, folder / "truth")
     except (OSError, WriterError) as error:
-        raise OutputError(f"Cannot write the bag {folder}: {error}.") from error
+        raise OutputError(f"Cannot write the bag '{shown(folder)}': {shown(error)}.") from error
     return injector

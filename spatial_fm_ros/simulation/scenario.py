@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from spatial_fm_ros.core.errors import InputError, OutputError
+from spatial_fm_ros.core.errors import InputError
+from spatial_fm_ros.core.io.names import shown
+from spatial_fm_ros.core.io.structured import mapping, read_json
+from spatial_fm_ros.core.io.writing import make_folder, write_text
 from spatial_fm_ros.core.types import Array, Camera, Rig
 from spatial_fm_ros.simulation.camera import CameraModel
 from spatial_fm_ros.simulation.inertial import ImuModel, OdometryModel
@@ -19,6 +23,9 @@ from spatial_fm_ros.simulation.trajectory import rotation
 
 #: Camera axes of REP-103: body x forward, y left, z up from optical x right, y down, z forward.
 LINK_FROM_OPTICAL = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
+
+#: Seconds of the longest run: a day.
+LONGEST_S = 86_400
 
 FRAMES = {"odom": "odom", "body": "base_link", "camera_link": "camera_link", "camera": "camera_optical_frame",
           "lidar": "lidar", "imu": "imu"}  # fmt: skip
@@ -104,7 +111,9 @@ class Scenario:
         }
 
     def with_stereo(self, baseline_m: float) -> Scenario:
-        """A second camera so far to the right of the first, looking the same way."""
+        """A second camera so far to the right of the first, looking the same way. Raises InputError beyond 10 m."""
+        if not abs(baseline_m) <= 10.0:
+            raise InputError(f"A stereo camera's second lens is up to 10 m away, got {baseline_m:g} m.")
         link = self.camera_mount.body_from_sensor()
         x, y, z = link[:3, 3] - baseline_m * link[:3, 1]
         return dataclasses.replace(
@@ -146,7 +155,17 @@ def get_scenario(name: str, **changes: Any) -> Scenario:
     unknown = sorted(set(changes) - known)
     if unknown:
         raise InputError(f"A scenario has no field {', '.join(unknown)}; expected some of {', '.join(sorted(known))}.")
-    return dataclasses.replace(SCENARIOS[name], **changes)
+    chosen = dataclasses.replace(SCENARIOS[name], **changes)
+    _check(chosen)
+    return chosen
+
+
+def _check(scenario: Scenario) -> None:
+    """Raises InputError for numbers with which there is no run."""
+    if not 0 < scenario.duration_s <= LONGEST_S:
+        raise InputError(f"A simulated run takes up to {LONGEST_S} s, got {scenario.duration_s:g} s.")
+    if not 0 <= scenario.seed < 2**63:
+        raise InputError(f"A seed is a whole number from 0 on, of 63 bits at most; got {scenario.seed}.")
 
 
 _PARTS = {
@@ -157,25 +176,44 @@ _PARTS = {
 
 def save_scenario(scenario: Scenario, path: Path) -> None:
     """Writes the scenario as JSON. Raises OutputError when the file cannot be written."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(dataclasses.asdict(scenario), indent=1) + "\n")
-    except OSError as error:
-        raise OutputError(f"Cannot write the scenario to {path}: {error.strerror}.") from error
+    make_folder(path.parent)
+    write_text(path, json.dumps(dataclasses.asdict(scenario), indent=1) + "\n", "scenario")
 
 
 def load_scenario(path: Path) -> Scenario:
     """Reads what `save_scenario` wrote. Raises InputError when it is missing or not a scenario."""
+    name = f"scenario '{shown(path)}'"
+    values = mapping(read_json(path, "scenario"), name)
     try:
-        values = json.loads(path.read_text())
         for key, part in _PARTS.items():
-            values[key] = part(**values[key])
+            values[key] = part(**mapping(values[key], f"{name} at '{key}'"))
         values["distortion"] = tuple(values["distortion"])
         values["companion_mounts"] = tuple(Mount(**mount) for mount in values.get("companion_mounts", ()))
-        return Scenario(**values)
-    except OSError as error:
-        raise InputError(f"Cannot read the scenario {path}: {error.strerror}.") from error
-    except (ValueError, TypeError, KeyError) as error:
+        scenario = Scenario(**values)
+        for field_, value, usual in _numbers(scenario):
+            if type(value) is not type(usual) and not (isinstance(usual, float) and type(value) is int):
+                raise InputError(f"The {name} needs {_WORDS[type(usual)]} at '{field_}', got {shown(value, 60)}.")
+        _check(scenario)
+        _ = scenario.rig(), scenario.camera()  # values of the wrong kind inside lists are found by using them
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
         raise InputError(
-            f"{path} is not a scenario as this version writes it ({error}); record the run again."
+            f"The {name} is not one as this version writes it ({shown(error)}); record the run again."
         ) from error
+    return scenario
+
+
+_WORDS: dict[type, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
+
+def _numbers(scenario: Scenario) -> Iterator[tuple[str, object, object]]:
+    """Name, value and usual value of the plain fields, those of mounts and models among them."""
+    usual = SCENARIOS["room_drive"]
+    for field_ in dataclasses.fields(Scenario):
+        value, known = getattr(scenario, field_.name), getattr(usual, field_.name)
+        if dataclasses.is_dataclass(known):
+            for inner in dataclasses.fields(known):
+                inside = getattr(known, inner.name)
+                if type(inside) in _WORDS:
+                    yield f"{field_.name}.{inner.name}", getattr(value, inner.name), inside
+        elif type(known) in _WORDS:
+            yield field_.name, value, known

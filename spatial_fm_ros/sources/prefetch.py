@@ -10,16 +10,17 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def prefetch(items: Iterable[T], depth: int = 8) -> Iterator[T]:
+def prefetch(items: Iterable[T], depth: int = 8, stop: threading.Event | None = None) -> Iterator[T]:
     """The same items in the same order; at most `depth` wait. An error of `items` is raised in its place.
 
-    Closing the iterator (or leaving a loop over it) ends the thread.
+    Closing the iterator (or leaving a loop over it) ends the thread. So does `stop`, which also ends the iterator,
+    even where the next item takes its time.
     """
     waiting: queue.Queue[tuple[str, object]] = queue.Queue(maxsize=max(1, depth))
-    stop = threading.Event()
+    closed = threading.Event()
 
     def put(entry: tuple[str, object]) -> bool:
-        while not stop.is_set():
+        while not closed.is_set():
             try:
                 waiting.put(entry, timeout=0.1)
                 return True
@@ -39,8 +40,11 @@ def prefetch(items: Iterable[T], depth: int = 8) -> Iterator[T]:
     thread = threading.Thread(target=read, name="read-ahead", daemon=True)
     thread.start()
     try:
-        while True:
-            kind, value = waiting.get()
+        while stop is None or not stop.is_set():
+            try:
+                kind, value = waiting.get(timeout=None if stop is None else 0.2)
+            except queue.Empty:
+                continue
             if kind == "end":
                 return
             if kind == "error":
@@ -48,5 +52,5 @@ def prefetch(items: Iterable[T], depth: int = 8) -> Iterator[T]:
                 raise value
             yield value  # type: ignore[misc]
     finally:
-        stop.set()
-        thread.join(timeout=10.0)
+        closed.set()
+        thread.join(timeout=2.0)  # it ends with the item it reads; nobody waits longer for that

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spatial_fm_ros.core.config import Config, MapConfig
@@ -139,12 +139,17 @@ def test_mistakes_are_named(values, words):
 
 def test_broken_files_are_named(tmp_path):
     cases = {
-        "a: [1": "not a YAML file",
+        "a: [1": "is no YAML",
         "- 1\n- 2\n": "a list",
         "window: {sise: 3}": "did you mean 'window.size'",
         "window: {size: [1]}": r"takes a whole number, got \[1\]",
-        "/**:\n  ros__parameters: [1]": "holds no names",
+        "/**:\n  ros__parameters: [1]": "must hold names and values",
         "window: 3": "Unknown parameter 'window'",
+        "1: 2": "The name '1' is a number; names of parameters are text",
+        "map: {voxel_size: 1, voxel_size: 2}": "has the key 'voxel_size' twice in line 1",
+        "map: {voxel_size: 1" + "0" * 400 + "}": "more than 64 bits at 'map.voxel_size'",
+        "window: " + "[" * 50_000: "nested deeper than 64",
+        "window: {size: !!python/name:os.system }": "python/name:os.system",
     }
     for i, (text, words) in enumerate(cases.items()):
         path = write(tmp_path / f"{i}.yaml", text)
@@ -152,10 +157,17 @@ def test_broken_files_are_named(tmp_path):
             load_config([path])
     with pytest.raises(ConfigError, match="gone.yaml.*No such file"):
         load_config([tmp_path / "gone.yaml"])
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="no regular file but a folder"):
         load_config([tmp_path])
+    (tmp_path / "zero.yaml").symlink_to("/dev/zero")
+    with pytest.raises(ConfigError, match="no regular file but a device"):
+        load_config([tmp_path / "zero.yaml"])
+    with pytest.raises(ConfigError, match="cannot be used .*full path"):
+        load_config([Path("~nosuchuser/c.yaml")])
+    with pytest.raises(ConfigError, match="'map.voxel_size' takes a number, got 1000.*…"):
+        load_config([], {"map.voxel_size": 10**400})
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00\x01")
-    with pytest.raises(ConfigError, match="not a YAML file"):
+    with pytest.raises(ConfigError, match="is no text: byte 0 is not UTF-8"):
         load_config([tmp_path / "binary.yaml"])
 
 
@@ -186,3 +198,26 @@ def test_sensor_overlays_name_their_topics(name):
     values = read_values(ROOT / "config" / f"{name}.yaml")
     assert str(values["ros.image_topic"]).startswith("/") and values["ros.camera_info_topic"]
     assert set(values) < set(flatten(Config()))
+
+
+NAMES = st.sampled_from([p.name for p in describe()]) | st.text(max_size=12)
+VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.lists(st.integers())
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    values=st.dictionaries(NAMES, VALUES, max_size=4),
+    ros=st.booleans(),
+    cuts=st.lists(st.tuples(st.integers(0, 400), st.binary(max_size=3)), max_size=3),
+)
+def test_any_file_is_a_configuration_or_a_sentence(tmp_path, values, ros, cuts):
+    text = yaml.safe_dump({"/**": {"ros__parameters": values}} if ros else values, allow_unicode=True)
+    damaged = bytearray(text.encode("utf-8", "replace"))
+    for at, new in cuts:
+        damaged[at % (len(damaged) + 1) : at % (len(damaged) + 1) + len(new)] = new
+    file = tmp_path / "c.yaml"
+    file.write_bytes(damaged)
+    try:
+        load_config([file])
+    except ConfigError as told:
+        assert len(str(told)) < 2000

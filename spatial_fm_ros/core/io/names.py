@@ -32,7 +32,8 @@ def user_path(text: str | Path, error: type[SpatialFMError] = InputError) -> Pat
     try:
         path = Path(text).expanduser()
     except RuntimeError as reason:  # ~ of a user who does not exist
-        raise error(f"The path '{shown(text)}' cannot be used: {reason}; give the folder's full path.") from reason
+        why = str(reason).rstrip(".")
+        raise error(f"The path '{shown(text)}' cannot be used ({why}); give its full path.") from reason
     if "\0" in str(path):
         raise error(f"The path '{shown(text)}' cannot be used: it holds a zero byte; no file has such a name.")
     return path

@@ -13,7 +13,7 @@ import platform
 import re
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -26,11 +26,16 @@ _PART = re.compile(r"\..*\.(?P<machine>[0-9a-f]{8})-(?P<pid>[0-9]+)-(?P<start>[0
 #: Parts of another machine (a shared disk, another container) are left for so long, seconds.
 _FOREIGN_AGE_S = 86400.0
 _NUMBERS = itertools.count()
+#: Parts that are being written, and who wants to know of each file before it takes its place.
+_OPEN: set[Path] = set()
+_TOLD: list[Callable[[Path, Path], None]] = []
 
 
 @contextmanager
-def replacing(path: str | Path, what: str, needed_bytes: int | None = None) -> Iterator[BinaryIO]:
+def replacing(path: str | Path, what: str, needed_bytes: int | None = None, durable: bool = True) -> Iterator[BinaryIO]:
     """A file to write into that takes `path`'s place when the block ends well; otherwise `path` stays as it was.
+
+    Unless it is `durable`, a power cut (not the death of the process) may leave an empty file: for many small ones.
 
     Symlinks are followed, the mode of a file that is replaced is kept. Raises OutputError, which names `what` and the
     reason, for a place that holds anything but a regular file, cannot be written or has too little room; what the
@@ -42,18 +47,24 @@ def replacing(path: str | Path, what: str, needed_bytes: int | None = None) -> I
         part = target.with_name(part_name(target.name))
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
         descriptor = os.open(part, flags, 0o666)
+        _OPEN.add(part)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 if mode is not None:
                     os.fchmod(file.fileno(), mode)
                 yield file
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
+            for tell in tuple(_TOLD):
+                tell(part, target)
             os.replace(part, target)
         except BaseException:
             with suppress(OSError):
                 part.unlink()
             raise
+        finally:
+            _OPEN.discard(part)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         room = "" if needed_bytes is None else f" with {needed_bytes / 1e6:.1f} MB of space"
@@ -62,15 +73,41 @@ def replacing(path: str | Path, what: str, needed_bytes: int | None = None) -> I
         ) from error
 
 
-def write_bytes(path: str | Path, data: bytes, what: str) -> None:
+def write_bytes(path: str | Path, data: bytes, what: str, durable: bool = True) -> None:
     """Write a whole file by `replacing`. Raises OutputError."""
-    with replacing(path, what, len(data)) as file:
+    with replacing(path, what, len(data), durable) as file:
         file.write(data)
 
 
 def write_text(path: str | Path, text: str, what: str) -> None:
     """Write text as UTF-8 by `replacing`; what UTF-8 cannot hold (file names of any bytes) is escaped."""
     write_bytes(path, text.encode("utf-8", "backslashreplace"), what)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it where they lack. Raises OutputError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise OutputError(f"The folder '{shown(folder)}' cannot be made ({reason}); name another place.") from error
+
+
+@contextmanager
+def telling(tell: Callable[[Path, Path], None]) -> Iterator[None]:
+    """In this block `tell(part, target)` is called for every file that is written whole, before it takes its place."""
+    _TOLD.append(tell)
+    try:
+        yield
+    finally:
+        _TOLD.remove(tell)
+
+
+def abandon_parts() -> None:
+    """Remove what this process is writing just now; for a process that ends here."""
+    for part in tuple(_OPEN):
+        with suppress(OSError):
+            part.unlink()
 
 
 def part_name(name: str) -> str:

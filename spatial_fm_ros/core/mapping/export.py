@@ -7,13 +7,13 @@ that runs full must be an error with its reason; tests read every file back thro
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spatial_fm_ros.core.errors import InputError, OutputError
+from spatial_fm_ros.core.io.writing import replacing
 from spatial_fm_ros.core.types import PointCloud
 
 #: One point in a PLY and in a PCD file. PCL keeps a colour as 0x00RRGGBB in four bytes.
@@ -103,27 +103,10 @@ def write_pcd(path: Path, cloud: PointCloud, comment: str = "") -> None:
 
 
 def write_atomically(path: Path, header: str, data: NDArray[np.void]) -> None:
-    """Write header and array under a temporary name beside `path`, then rename. Raises OutputError."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        try:
-            with open(temporary, "wb") as file:
-                file.write(header.encode("ascii", "replace"))
-                file.write(data.view(np.uint8).data)  # unlike tofile, it says why it cannot
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        reason = error.strerror or str(error)
-        needed = (data.nbytes + len(header)) / 1e6
-        raise OutputError(
-            f"The map cannot be written to '{path}' ({reason}); give an existing, writable folder with "
-            f"{needed:.1f} MB of space."
-        ) from error
+    """Write header and array by `replacing`. Raises OutputError."""
+    with replacing(path, "map", data.nbytes + len(header)) as file:
+        file.write(header.encode("ascii", "replace"))
+        file.write(data.view(np.uint8).data)  # unlike tofile, it says why it cannot
 
 
 def read_ply(path: Path) -> PointCloud:
