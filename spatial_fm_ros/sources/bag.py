@@ -15,9 +15,11 @@ from spatial_fm_ros.core.types import CompanionFrame, Frame, ImuSample, LidarSca
 from spatial_fm_ros.sources.bag_camera import BagCamera
 from spatial_fm_ros.sources.bag_companions import KeptFrames, Seen, could_come_along, placed
 from spatial_fm_ros.sources.bag_files import BagFile, decoded
-from spatial_fm_ros.sources.bag_stamps import Reasons, Stamps
+from spatial_fm_ros.sources.bag_frames import SensorFrames
+from spatial_fm_ros.sources.bag_stamps import Stamps
 from spatial_fm_ros.sources.bag_transforms import StillEdges, child_name, edges_of
 from spatial_fm_ros.sources.base import NS, Source, SourceOptions
+from spatial_fm_ros.sources.reasons import Reasons
 from spatial_fm_ros.sources.reorder import by_stamp
 from spatial_fm_ros.sources.topics import (
     TF,
@@ -64,8 +66,11 @@ class BagSource(Source):
 
     def _prepare(self, path: Path, options: SourceOptions) -> None:
         self._start_ns, self._stop_ns = self._span()
-        self.topics = choose_topics(self._bag.topics, options, self._encoding, path)
-        self._stamps = Stamps()
+        try:
+            self.topics = choose_topics(self._bag.topics, options, self._encoding, path)
+        except InputError as error:  # what was left aside may be what is missing
+            raise InputError(" ".join([str(error), *self.notes[:5]])) from error
+        self._stamps, self._frames = Stamps(), SensorFrames()
         self._tree = TransformTree()
         self._tf = self._tf_topics("tf")
         self._still = StillEdges(self._bag, self._tf)
@@ -226,8 +231,14 @@ class BagSource(Source):
                     yield sample
         finally:
             self.notes += self._stamps.notes()
+            self.notes += self._frames.notes()
             for camera in (self._camera, *self._companions.values()):
                 self.notes += camera.notes()
+        if self.options.pose_source == "tf" and self._last_pose == (0, 0):
+            self.notes.append(
+                f"TF never tied '{shown(self.options.odom_frame)}' to '{shown(self._body_frame)}' (frames known: "
+                f"{known_frames(self._tree)}): there are no poses; ros.odom_frame and ros.base_frame name the two."
+            )
         if self._admitted == 0:
             self.notes.append(self._why_no_image())
         elif self._admitted == 1:
@@ -270,7 +281,7 @@ class BagSource(Source):
                 for camera in cameras.values():
                     if topic == camera.topics.camera_info:
                         camera.take_info(message)
-            elif topic not in cameras or cameras[topic].takes(message):
+            elif cameras[topic].takes(message) if topic in cameras else self._frames.takes(topic, message):
                 try:
                     stamp = self._stamps.of(topic, message.header, time_ns)
                 except InputError as error:

@@ -11,8 +11,8 @@ from spatial_fm_ros.core.errors import InputError
 from spatial_fm_ros.core.io.names import shown
 from spatial_fm_ros.core.pictures.decode import MAX_PIXELS
 from spatial_fm_ros.core.types import Camera, Frame
-from spatial_fm_ros.sources.bag_stamps import Reasons
 from spatial_fm_ros.sources.base import SourceOptions
+from spatial_fm_ros.sources.reasons import Reasons
 from spatial_fm_ros.sources.topics import CameraTopics
 
 #: Frames or sizes of a topic's images that are named.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,19 +11,6 @@ from spatial_fm_ros.sources.base import NS
 
 #: As many messages with one and the same stamp are no accident.
 _SAME = 3
-_OTHERS = "for other reasons"
-
-
-class Reasons(Counter[str]):
-    """Counts by reason. Beyond a hundred reasons the rest is counted as one: some quote what a message says."""
-
-    most = 100
-
-    def __setitem__(self, reason: str, count: int) -> None:
-        if reason in self or len(self) < self.most:
-            super().__setitem__(reason, count)
-        else:
-            super().__setitem__(_OTHERS, self[_OTHERS] + 1)
 
 
 @dataclass

@@ -231,6 +231,8 @@ def test_what_is_in_no_encoding_of_ros_is_named_and_the_rest_is_read(tmp_path: P
     for topic, picture in (("/cam/ros2", 0), ("/cam/ros1", 1)):
         samples, source = read(bag, image_topic=topic)
         assert (frames(samples)[0].image == bw.picture(picture)).all()
+    with pytest.raises(InputError, match=r"no topic '/proto' for --image-topic .* /proto \(foxglove.* is left aside"):
+        read(bag, image_topic="/proto")
     told = " ".join(source.notes)
     assert "/json (note) is left aside: its messages are 'json'" in told
     assert "/proto (foxglove.CompressedImage) is left aside" in told
@@ -442,3 +444,20 @@ def test_two_frames_or_sizes_on_one_topic(tmp_path: Path) -> None:
     samples, source = read(bw.write_bag(tmp_path / "sizes", mixed))
     assert len(frames(samples)) == 3
     assert any("two sizes (64x48 and 32x24); those of 32x24 (3) are left out" in note for note in source.notes)
+
+
+def test_two_sensors_on_one_topic(tmp_path: Path) -> None:
+    messages = images(3)
+    for i in range(6):
+        scan = bw.points(START + i, np.full((5, 3), i + 1.0))
+        scan.header.frame_id = "rear" if i % 3 == 2 else "front"
+        messages.append(("/points", START + i, scan))
+    samples, source = read(bw.write_bag(tmp_path / "bag", sorted(messages, key=lambda m: m[1])))
+    assert {scan.frame_id for scan in samples if isinstance(scan, LidarScan)} == {"front"}
+    assert any("'/points' come in two frames ('front' and 'rear'); those of 'rear' (2)" in n for n in source.notes)
+
+
+def test_poses_of_tf_that_never_come_are_missed(tmp_path: Path) -> None:
+    bag = bw.write_bag(tmp_path / "bag", [*images(3), ("/tf", START + NS, bw.transforms(START, ("map", "robot", 0.1)))])
+    _, source = read(bag, pose_source="tf")
+    assert any("TF never tied 'odom' to 'base_link' (frames known: map, robot)" in note for note in source.notes)

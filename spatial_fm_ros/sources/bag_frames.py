@@ -1,0 +1,41 @@
+"""One topic is one sensor in one frame: messages of a second one are left out and counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from spatial_fm_ros.bridge.decode import frame_name
+from spatial_fm_ros.core.io.names import shown
+from spatial_fm_ros.sources.reasons import Reasons
+
+#: Frames of a topic that are named.
+_NAMED = 5
+
+
+class SensorFrames:
+    """The frames of LiDARs, IMUs and odometry (its body), each that of the first message of its topic."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, str] = {}
+        self._others: dict[str, Counter[str]] = {}
+
+    def takes(self, topic: str, message: Any) -> bool:
+        """Whether a message comes in the frame of its topic's first one; one that names none does."""
+        if hasattr(message, "child_frame_id"):
+            frame = str(message.child_frame_id).strip().lstrip("/")
+        else:
+            frame = frame_name(message.header, "")
+        if not frame or frame == self._first.setdefault(topic, frame):
+            return True
+        self._others.setdefault(topic, Reasons())[frame] += 1
+        return False
+
+    def notes(self) -> list[str]:
+        """A sentence for each frame that was left out."""
+        return [
+            f"Messages of '{shown(topic)}' come in two frames ('{shown(self._first[topic])}' and '{shown(frame)}'); "
+            f"those of '{shown(frame)}' ({count}) are left out. Give each sensor its own topic."
+            for topic, others in self._others.items()
+            for frame, count in others.most_common(_NAMED)
+        ]
