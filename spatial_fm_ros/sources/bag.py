@@ -22,6 +22,7 @@ from spatial_fm_ros.sources.base import NS, Source, SourceOptions
 from spatial_fm_ros.sources.reasons import Reasons
 from spatial_fm_ros.sources.reorder import by_stamp
 from spatial_fm_ros.sources.topics import (
+    LOOKED_AT,
     TF,
     CameraTopics,
     carries_messages,
@@ -150,7 +151,7 @@ class BagSource(Source):
         """Notes on cameras that could help and are not asked for."""
         here, topics = self._camera.topics.image, carries_messages(self._bag.topics)
         names = [name for name in colour_topics(topics, self._encoding) if name != here and info_beside(topics, name)]
-        seen = [self._seen(name) for name in (here, *names)] if names else [None]
+        seen = [self._seen(name) for name in (here, *names[:LOOKED_AT])] if names else [None]
         if seen[0] is not None:
             self.notes += could_come_along(self._tree, seen[0], [other for other in seen[1:] if other is not None])
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -19,7 +19,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from spatial_fm_ros.core.errors import InputError
 from spatial_fm_ros.core.io.names import shown
-from spatial_fm_ros.sources.bag_folder import bag_files, is_packed
+from spatial_fm_ros.sources.bag_folder import bag_files, is_packed, plain_suffix
 from spatial_fm_ros.sources.base import NS
 from spatial_fm_ros.sources.inflate import inflate_file, plain
 from spatial_fm_ros.sources.storage import CDR, ROS1, Channel, Raw, Storage
@@ -60,6 +60,9 @@ class BagFile:
             raise
         self.topics: dict[str, TopicInfo] = {}
         self._find_topics()
+        for name, info in self.topics.items():
+            if info.count is None and next(self.raw([name]), None) is None:
+                self.topics[name] = replace(info, count=0)
         spans = [(storage.start_ns, storage.end_ns) for storage in self._storages if storage.end_ns]
         self.start_ns = min((start for start, _ in spans), default=0)
         self.end_ns = max((end for _, end in spans), default=0)
@@ -216,11 +219,11 @@ def _is_known(kind: str) -> bool:
 
 
 def _storage(file: Path) -> Storage:
-    if file.suffix == ".mcap":
+    if plain_suffix(file) == ".mcap":
         from spatial_fm_ros.sources.storage_mcap import McapStorage
 
         return McapStorage(file)
-    if file.suffix == ".db3":
+    if plain_suffix(file) == ".db3":
         from spatial_fm_ros.sources.storage_sqlite import SqliteStorage
 
         return SqliteStorage(file)

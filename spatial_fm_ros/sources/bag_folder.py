@@ -52,7 +52,7 @@ def bag_files(path: Path) -> BagFiles:
     found = BagFiles(ros1 or _unpacked_once(storage), bool(ros1), notes)
     if listed is not None and not ros1:
         _apply_metadata(found, listed)
-    if len({_plain_suffix(file) for file in found.files}) > 1:
+    if len({plain_suffix(file) for file in found.files}) > 1:
         raise InputError(
             f"The folder {shown(path)} holds mcap and sqlite3 files ({_names(found.files)}): that is more than one "
             "recording; give one of the files."
@@ -70,19 +70,20 @@ def bag_files(path: Path) -> BagFiles:
 
 
 def _is_storage(file: Path) -> bool:
-    return file.suffix in STORAGE_SUFFIXES or file.name.endswith(PACKED_SUFFIXES)
+    return file.suffix.lower() in STORAGE_SUFFIXES or is_packed(file)
 
 
 def _is_ros1(file: Path) -> bool:
-    return file.suffix == ROS1_SUFFIX
+    return file.suffix.lower() == ROS1_SUFFIX
 
 
 def is_packed(file: Path) -> bool:
-    return file.name.endswith(PACKED_SUFFIXES)
+    return file.name.lower().endswith(PACKED_SUFFIXES)
 
 
-def _plain_suffix(file: Path) -> str:
-    return Path(file.stem).suffix if is_packed(file) else file.suffix
+def plain_suffix(file: Path) -> str:
+    """The kind of a storage file, packed or not."""
+    return (Path(file.stem).suffix if is_packed(file) else file.suffix).lower()
 
 
 def _unpacked_once(files: list[Path]) -> list[Path]:

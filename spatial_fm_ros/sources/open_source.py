@@ -26,7 +26,7 @@ def open_source(path: str | Path, options: SourceOptions | None = None) -> Sourc
 
 
 def _open(path: Path, options: SourceOptions) -> Source:
-    from spatial_fm_ros.sources.bag_folder import holds_bag
+    from spatial_fm_ros.sources.bag_folder import holds_bag, is_packed
     from spatial_fm_ros.sources.file_names import holds_files
     from spatial_fm_ros.sources.images import IMAGE_SUFFIXES, ImageFolder
     from spatial_fm_ros.sources.video import VIDEO_SUFFIXES, Video
@@ -44,7 +44,7 @@ def _open(path: Path, options: SourceOptions) -> Source:
             path = path / "images"
         return ImageFolder(path, options)
     suffix = path.suffix.lower()
-    if suffix in (".mcap", ".db3", ".bag"):
+    if suffix in (".mcap", ".db3", ".bag") or is_packed(path):
         return _bag(path, options)
     if suffix in VIDEO_SUFFIXES:
         return Video(path, options)
@@ -54,7 +54,7 @@ def _open(path: Path, options: SourceOptions) -> Source:
             ".bag."
         )
     if suffix in (".zstd", ".zst"):
-        raise InputError(f"{shown(path)} is one compressed file of a rosbag2; give the folder with its metadata.yaml.")
+        raise InputError(f"{shown(path)} is compressed; of those only .mcap and .db3 files of a rosbag2 are read.")
     if suffix in IMAGE_SUFFIXES:
         raise InputError(f"{shown(path)} is a single image; a map needs several: give the folder that holds them.")
     raise InputError(f"{shown(path)} is nothing this program reads; expected {ACCEPTED}.")

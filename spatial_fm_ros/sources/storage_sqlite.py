@@ -6,6 +6,7 @@ so take from the user what another tool may still need.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator
@@ -26,7 +27,7 @@ from spatial_fm_ros.sources.storage import Channel, Raw, full_type
 _MARK = b"SQLite format 3\0"
 #: What a rollback journal begins with while it is needed.
 _HOT_MARK = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"
-_VFS = "spatial_fm_reads_only"
+_VFS, _COPIES_VFS = "spatial_fm_reads_only", "spatial_fm_in_copies"
 #: A row takes this many bytes of the file at least.
 _LEAST_ROW = 8
 #: Instructions of SQLite's machine between two looks at whether a file keeps it busy for nothing.
@@ -38,14 +39,16 @@ class SqliteStorage:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._real = path.resolve()  # journals lie beside the file, not beside a link to it
         self.notes: list[str] = []
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         with open_regular(path, "bag file") as file:
             mark = file.read(len(_MARK))
-            self._size = file.seek(0, 2) + _size(_beside(path, "-wal"))
+            self._size = file.seek(0, 2) + _size(_beside(self._real, "-wal"))
         if mark != _MARK:
             raise InputError(
-                f"The file {shown(path)} is no sqlite3 bag: its first bytes are not the format's mark{_lone_wal(path)}."
+                f"The file {shown(path)} is no sqlite3 bag: its first bytes are not the format's mark"
+                f"{_lone_wal(self._real)}."
             )
         self._steps = 0
         self._db = self._open()
@@ -60,18 +63,18 @@ class SqliteStorage:
 
     def _open(self) -> apsw.Connection:
         """The file with what its journal adds."""
-        if _size(_beside(self.path, "-wal")):
+        if _size(_beside(self._real, "-wal")):
             try:
-                db = _connect(self.path, immutable=False)
+                db = _connect(self._real, immutable=False)
                 db.execute("PRAGMA locking_mode=EXCLUSIVE").fetchall()  # keeps the journal's index in memory
                 db.execute("SELECT count(*) FROM sqlite_master").fetchall()
                 return db
             except apsw.Error as error:
                 self.notes.append(
-                    f"What the journal {shown(_beside(self.path, '-wal').name)} holds cannot be read ({error}): the "
+                    f"What the journal {shown(_beside(self._real, '-wal').name)} holds cannot be read ({error}): the "
                     "recording's last messages are missing. Open a copy of both files with sqlite3 to repair them."
                 )
-        path = self.path
+        path = self._real
         if _begins_with(_beside(path, "-journal"), _HOT_MARK):
             path = self._rolled_back()
         db = _connect(path, immutable=True)
@@ -81,7 +84,7 @@ class SqliteStorage:
 
     def _rolled_back(self) -> Path:
         """A copy without the transaction that was cut short; the file itself, with a note, where there is no room."""
-        journal = _beside(self.path, "-journal")
+        journal = _beside(self._real, "-journal")
         self._folder = tempfile.TemporaryDirectory(prefix="spatial_fm_bag_")
         copy = Path(self._folder.name) / "copy.db3"
         try:
@@ -89,7 +92,8 @@ class SqliteStorage:
                 raise OSError(f"no room in {copy.parent}; TMPDIR sets another folder")
             shutil.copyfile(self.path, copy)
             shutil.copyfile(journal, _beside(copy, "-journal"))
-            db = apsw.Connection(str(copy))
+            _IN_COPIES.folders.add(os.path.realpath(copy.parent))
+            db = apsw.Connection(str(copy), vfs=_COPIES_VFS)
             db.execute("SELECT count(*) FROM sqlite_master").fetchall()
             db.close()
             return copy
@@ -98,7 +102,7 @@ class SqliteStorage:
                 f"The bag file {shown(self.path.name)} was being written when its recorder ended, and its journal "
                 f"cannot be applied ({shown(error)}): some of its last messages may be damaged."
             )
-            return self.path
+            return self._real
 
     def _look(self) -> None:
         self._db.set_progress_handler(self._is_too_busy, _STEPS)
@@ -195,17 +199,21 @@ class SqliteStorage:
     def close(self) -> None:
         self._db.close()
         if self._folder is not None:
+            _IN_COPIES.folders.discard(os.path.realpath(self._folder.name))
             self._folder.cleanup()
 
 
 class _ReadsOnly(apsw.VFS):
-    """Files of the disk, opened for reading whatever SQLite asks for; nothing is deleted, nothing locked."""
+    """Regular files, opened for reading whatever SQLite asks for; nothing is deleted, nothing locked."""
 
     def __init__(self) -> None:
         super().__init__(_VFS, "unix-none")
 
     def xOpen(self, name: Any, flags: list[int]) -> apsw.VFSFile:
         if name is not None:
+            path = name.filename() if isinstance(name, apsw.URIFilename) else name
+            if os.path.exists(path) and not os.path.isfile(path):
+                raise apsw.CantOpenError(f"{shown(path)} is no regular file")  # a FIFO would wait for ever
             flags[0] = flags[0] & ~(apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE) | apsw.SQLITE_OPEN_READONLY
         return super().xOpen(name, flags)
 
@@ -213,7 +221,31 @@ class _ReadsOnly(apsw.VFS):
         return None
 
 
-_READS_ONLY = _ReadsOnly()
+class _InCopies(apsw.VFS):
+    """Files in the folders of copies alone: a journal may name another file, which SQLite would delete after it."""
+
+    def __init__(self) -> None:
+        super().__init__(_COPIES_VFS, "")
+        self.folders: set[str] = set()
+
+    def _holds(self, name: Any) -> bool:
+        path = name.filename() if isinstance(name, apsw.URIFilename) else name
+        return os.path.dirname(os.path.realpath(path)) in self.folders
+
+    def xOpen(self, name: Any, flags: list[int]) -> apsw.VFSFile:
+        if name is not None and not self._holds(name):
+            raise apsw.CantOpenError("a file beside the copy")
+        return super().xOpen(name, flags)
+
+    def xAccess(self, name: str, flags: int) -> bool:
+        return self._holds(name) and super().xAccess(name, flags)
+
+    def xDelete(self, name: str, sync: bool) -> None:
+        if self._holds(name):
+            super().xDelete(name, sync)
+
+
+_READS_ONLY, _IN_COPIES = _ReadsOnly(), _InCopies()
 
 
 def _connect(path: Path, immutable: bool) -> apsw.Connection:

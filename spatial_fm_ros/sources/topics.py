@@ -17,6 +17,8 @@ POINTS, ODOMETRY, IMU = "sensor_msgs/msg/PointCloud2", "nav_msgs/msg/Odometry", 
 TF = "tf2_msgs/msg/TFMessage"
 
 
+#: With more image topics than this none is looked at to find the one that is meant.
+LOOKED_AT = 64
 #: Inputs whose option takes several topics.
 LISTS = ("companion_image", "companion_camera_info")
 
@@ -173,6 +175,8 @@ def colour_topics(topics: Mapping[str, TopicInfo], encoding_of: Callable[[str], 
         if not name.endswith(("/compressedDepth", "/theora", "/zstd"))
     ]
     names = [name for name in names if not (name != base_image_topic(name) and base_image_topic(name) in names)]
+    if len(names) > LOOKED_AT:
+        return names
     if len(names) > 1:
         names = [name for name in names if not is_depth_encoding(encoding_of(name))]
     if len(names) > 1:  # 16-bit grey may be depth as well as a thermal camera: a colour or 8-bit topic goes first

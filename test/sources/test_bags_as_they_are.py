@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import struct
@@ -75,11 +76,21 @@ def test_what_lies_in_the_write_ahead_log_is_read(tmp_path: Path, written_back: 
     bag = killed(tmp_path, "WAL", written_back)
     before = files_of(bag)
     assert "bag_0.db3-wal" in before
-    for path in (bag, bag / "bag_0.db3"):
+    (tmp_path / "link").mkdir()
+    (tmp_path / "link" / "LINK.DB3").symlink_to(bag / "bag_0.db3")
+    for path in (bag, bag / "bag_0.db3", tmp_path / "link"):
         samples, source = read(path)
         assert [f.stamp_ns for f in frames(samples)] == [START + i * STEP for i in range(20)]
         assert source.length == 20 and not source.summary()
     assert files_of(bag) == before  # SQLite would write the log back and delete it
+
+
+def test_what_is_no_file_beside_a_bag_is_left_alone(tmp_path: Path) -> None:
+    """A FIFO in a journal's place would wait for ever."""
+    bag = killed(tmp_path, "WAL", 10)
+    os.mkfifo(bag / "bag_0.db3-journal")
+    samples, source = read(bag)
+    assert len(frames(samples)) == 10 and any("bag_0.db3-wal holds cannot be read" in note for note in source.notes)
 
 
 def test_a_damaged_log_is_read_as_far_as_it_is_whole(tmp_path: Path) -> None:
@@ -98,6 +109,25 @@ def test_a_transaction_that_was_cut_short_is_rolled_back_in_a_copy(tmp_path: Pat
     assert len(before["bag_0.db3-journal"]) > 512
     assert len(frames(read(bag)[0])) == 10
     assert files_of(bag) == before
+
+
+def test_a_journal_cannot_have_another_file_deleted(tmp_path: Path) -> None:
+    """SQLite deletes the file that a journal of several databases names, once it was applied."""
+    bag = killed(tmp_path, "DELETE", 10)
+    victim = tmp_path / "diary.txt"
+    victim.write_text("dear diary\n" * 50)
+    name = str(victim).encode()
+    journal = (bag / "bag_0.db3-journal").read_bytes()
+    page = struct.pack(">I", 2**30 // 4096 + 1)
+    mark = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"
+    end = page + name + struct.pack(">II", len(name), sum(name) & 0xFFFFFFFF) + mark
+    shutil.copytree(bag, tmp_path / "proof")
+    for folder in (bag, tmp_path / "proof"):
+        (folder / "bag_0.db3-journal").write_bytes(journal + end)
+    assert len(frames(read(bag)[0])) > 0
+    assert victim.exists()
+    sqlite3.connect(tmp_path / "proof" / "bag_0.db3").execute("SELECT count(*) FROM messages").fetchall()
+    assert not victim.exists()  # so SQLite does
 
 
 # -- stamps -----------------------------------------------------------------------------------
