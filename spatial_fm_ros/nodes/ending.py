@@ -10,10 +10,15 @@ import time
 from types import FrameType
 from typing import NoReturn
 
+from spatial_fm_ros.core.io.writing import is_writing
+
 #: From the signal to the last resort, seconds. `ros2 launch` sends the next, harder signal after 5.
 WITHIN_S = 4.0
+#: A file that is being written then (the map) gets so much longer, seconds.
+WRITING_S = 60.0
 #: Signals that come closer together are one: `timeout` and some shells send each twice. Seconds.
 _TOGETHER_S = 0.5
+_ASK_EVERY_S = 0.1
 
 
 class Ending:
@@ -30,7 +35,9 @@ class Ending:
         threading.Thread(target=self._last_resort, name="last_resort", daemon=True).start()
 
     def leave(self, code: int) -> NoReturn:
-        """End the process without waiting for its other threads, as Python would."""
+        """End the process without waiting for its other threads, as Python would; files in work are finished."""
+        while is_writing():
+            time.sleep(_ASK_EVERY_S)
         _end(code)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
@@ -43,6 +50,11 @@ class Ending:
 
     def _last_resort(self) -> None:
         time.sleep(WITHIN_S)
+        end = time.monotonic() + WRITING_S
+        if is_writing():
+            print("reconstruct: a file is still being written; another Ctrl-C leaves it.", file=sys.stderr, flush=True)
+        while is_writing() and time.monotonic() < end:
+            time.sleep(_ASK_EVERY_S)
         print("reconstruct: what is still in work cannot be interrupted and was left.", file=sys.stderr)
         _end(0)
 

@@ -102,6 +102,8 @@ class Reconstruct(LifecycleNode):
             name = self.config.model.name
             self.problem = f"Model '{name}' is being loaded."
             self.get_logger().info(f"Loading model '{name}' …")
+            if not self._closed:
+                self._unwanted.clear()
             with stopping.until(self._unwanted):
                 pipeline = Pipeline(self.config)
                 pipeline.load()
@@ -198,6 +200,8 @@ class Reconstruct(LifecycleNode):
 
     def _give_up(self, shut_down: bool) -> bool:
         """Stop loading the model, then shut down where that is wanted. Whether it came to that."""
+        if self._unwanted.is_set():  # another request waits for it already
+            return False
         self._unwanted.set()
         if not self._in_transition.acquire(timeout=GIVE_UP_S):
             return False
@@ -208,7 +212,6 @@ class Reconstruct(LifecycleNode):
         except RCLError:
             return False
         finally:
-            self._unwanted.clear()
             self._in_transition.release()
 
     def _start(self) -> None:

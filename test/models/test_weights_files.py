@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pickle
+import random
 import resource
 import struct
 import sys
@@ -23,6 +24,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save, save_file
 
 sys.path.insert(0, str(Path(__file__).parent))
+from damaged_checkpoints import attempt, damaged, whole_files
 from other_user import not_root
 
 from spatial_fm_ros.core.errors import ConfigError, ModelError
@@ -161,6 +163,7 @@ def overlapping() -> bytes:
 
 ASK = b"\x80\x02%bJ\xff\xff\xff\x6f\x85R."
 DEEP = b"}()" + b"\x85" * 300_000 + b"K\x01u."  # a key of tuples inside tuples: its hash ends the interpreter's stack
+FORMS = whole_files()
 OLD = saved({}, _use_new_zipfile_serialization=False)
 BOMBS = {
     "itself": (saved(CYCLE), "state dicts inside each other, 8 deep or without end"),
@@ -193,6 +196,15 @@ def test_a_file_costs_no_more_than_its_size(case, tmp_path):
     assert words in str(raised.value) and str(raised.value).isprintable() and str(raised.value).endswith(".")
     assert time.process_time() - began < 20
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@settings(max_examples=150, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_damaged_files_are_read_or_named(seed, tmp_path_factory):
+    """scripts/fuzz/checkpoints.py does so for as long as it is told to."""
+    data = damaged(FORMS[seed % len(FORMS)], random.Random(seed))
+    assert attempt(tmp_path_factory.getbasetemp() / "damaged.pt", data) == ""
 
 
 def test_only_files_are_opened(tmp_path):

@@ -129,6 +129,43 @@ def test_it_ends_while_weights_are_downloaded(ros, process, tmp_path, kit, numbe
     assert partial.stat().st_size > 0  # the next start goes on there
 
 
+#: A file that takes a while, begun as a service is at work.
+WRITE = """
+import sys, threading, time
+from spatial_fm_ros.core.io.writing import replacing
+from spatial_fm_ros.nodes import ending, reconstruct
+
+def write():
+    with replacing(sys.argv[1], "map") as file:
+        print("writes", flush=True)
+        while not told.is_set():
+            time.sleep(0.05)
+        time.sleep(1.0)
+        file.write(b"whole")
+
+class Ending(ending.Ending):
+    def __init__(self):
+        super().__init__()
+        global told
+        told = self.told
+        threading.Thread(target=write, daemon=True).start()
+
+reconstruct.Ending = Ending
+sys.exit(reconstruct.main())
+"""
+
+
+def test_a_file_in_work_is_finished_first(process, tmp_path):
+    arguments = ["--ros-args", "-p", "ros.autostart:=false"]
+    child = process([sys.executable, "-c", WRITE, tmp_path / "map.ply", *arguments])
+    for line in child.stdout:
+        if "writes" in line:
+            break
+    child.send_signal(signal.SIGTERM)
+    output, _ = child.communicate(timeout=20)
+    assert child.returncode == 0 and (tmp_path / "map.ply").read_bytes() == b"whole", output
+
+
 @pytest.mark.parametrize("where", ["Pipeline.load", "worker.Worker._work"])
 def test_it_ends_whatever_hangs(process, truth_folder, where):
     child = process([sys.executable, "-c", HANG.format(where=where), *ORACLE[:-1], f"{ORACLE[-1]}{truth_folder}"])

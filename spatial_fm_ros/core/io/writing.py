@@ -163,3 +163,13 @@ def _started(pid: int) -> int:
         return int(Path(f"/proc/{pid}/stat").read_text(errors="replace").rsplit(")", 1)[1].split()[19])
     except (OSError, ValueError, IndexError):
         return -1
+
+
+def is_writing() -> bool:
+    """Whether this process has a file open that `replacing` writes."""
+    with suppress(OSError), os.scandir("/proc/self/fd") as entries:
+        for entry in entries:
+            with suppress(OSError):
+                if _PART.fullmatch(os.path.basename(os.readlink(entry.path))):
+                    return True
+    return False
