@@ -113,7 +113,7 @@ def open_compressed_image(msg: Any, max_pixels: int = MAX_PIXELS) -> PackedImage
         header = read_header(as_bytes(msg.data).tobytes()).bounded(max_pixels)
     except InputError as error:
         hint = " Video streams need a decoder node first." if "no readable" in str(error) else ""
-        raise InputError(f"Compressed image of format '{stated.shown}': {error}{hint}") from error
+        raise InputError(f"{error}{hint} It came with format '{stated.shown}'.") from error
     return PackedImage(header.size, lambda: stated.colours(stored_pixels(header), header.format))
 
 

@@ -15,6 +15,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu, PointCloud2
 
 from spatial_fm_ros.bridge.encode import encode_camera_info, header  # noqa: E402
 from spatial_fm_ros.core.types import Camera  # noqa: E402
+from test.pictures.making import encoded, scene, with_frame_size  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -197,6 +198,9 @@ def test_broken_jpegs(ros, reconstruct, kit):
     kit.wait_for(publisher.get_subscription_count, what="a subscription")
     publisher.publish(CompressedImage(header=header(STAMP, "camera"), format="jpeg", data=b"\xff\xd8\xff\xe0 cut"))
     kit.wait_for(lambda: any("Truncated JPEG" in key for key in node.health.bad), what="a bad JPEG")
+    bomb = with_frame_size(encoded(scene(), "JPEG"), 20000, 20000)
+    publisher.publish(CompressedImage(header=header(STAMP, "camera"), format="jpeg", data=bomb))
+    kit.wait_for(lambda: any("its data cannot hold" in key for key in node.health.bad), what="a bomb")
 
 
 def test_missing_inputs_are_named_after_a_while(ros, reconstruct, kit):
