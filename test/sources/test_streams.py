@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 import time
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spatial_fm_ros.core.types import Frame
 from spatial_fm_ros.sources.prefetch import prefetch
 from spatial_fm_ros.sources.reorder import by_stamp
 
@@ -53,3 +55,19 @@ def test_read_ahead_keeps_order_bounds_and_errors():
     assert next(left) == 0
     left.close()
     assert threading.active_count() == threads
+
+
+def test_large_images_wait_one_at_a_time():
+    """Eight pictures of 16K would take gigabytes while they wait."""
+    produced: list[int] = []
+
+    def frames():
+        for i in range(6):
+            produced.append(i)
+            yield Frame(i, np.zeros((10, 10, 3), np.uint8))
+
+    stream = prefetch(frames(), depth=8, most_bytes=299)
+    assert next(stream).stamp_ns == 0
+    time.sleep(0.2)
+    assert len(produced) == 3  # one out, one waiting, one in the thread's hand
+    assert [frame.stamp_ns for frame in stream] == [1, 2, 3, 4, 5]
