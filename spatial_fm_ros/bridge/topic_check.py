@@ -29,6 +29,7 @@ from spatial_fm_ros.bridge.topics import inspect_topic
 from spatial_fm_ros.core.calibration.report import Finding
 from spatial_fm_ros.core.config import Config
 from spatial_fm_ros.core.errors import InputError
+from spatial_fm_ros.core.io.names import shown
 from spatial_fm_ros.core.types import Array, Camera
 
 #: Stamps further from the clock than this are worth a word, seconds.
@@ -156,7 +157,7 @@ class TopicCheck:
         image = decode_compressed_image(msg) if compressed else decode_image(msg)
         heard.size = (image.shape[1], image.shape[0])
         encoding = msg.format if compressed else msg.encoding
-        heard.facts = f"{heard.size[0]}x{heard.size[1]} {encoding}"
+        heard.facts = f"{heard.size[0]}x{heard.size[1]} {shown(encoding, 60)}"
         if heard.wanted.role == "image":
             self._motion.add_image(stamp_ns(msg.header), image)
 

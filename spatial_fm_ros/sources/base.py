@@ -21,6 +21,7 @@ from spatial_fm_ros.core.types import Camera, Rig, Sample
 
 NS = 1_000_000_000
 DEFAULT_RATE_HZ = 30.0
+_MOST_REASONS = 50
 #: Parameters of the ROS section that name topics of a recording.
 TOPIC_PARAMETERS = (
     "image_topic", "camera_info_topic", "companion_image_topics", "companion_camera_info_topics", "points_topic",
@@ -153,6 +154,9 @@ class Source(ABC):
         self.close()
 
     def summary(self) -> list[str]:
-        """Notes, then one sentence per reason for which something was skipped."""
-        skipped = [f"Skipped {count} times: {reason}" for reason, count in self.bad.most_common()]
+        """Notes, then one sentence per reason for which something was skipped; of very many reasons the commonest."""
+        counted = self.bad.most_common()
+        skipped = [f"Skipped {count} times: {reason}" for reason, count in counted[:_MOST_REASONS]]
+        if others := counted[_MOST_REASONS:]:
+            skipped.append(f"Skipped {sum(n for _, n in others)} times more for {len(others)} other reasons of the kind.")
         return [*self.notes, *skipped]

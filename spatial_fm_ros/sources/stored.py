@@ -26,6 +26,7 @@ class StoredImages:
         self._described = described
         self._camera: Camera | None = None
         self._begun = False
+        self._said: set[str] = set()
         self._turned: dict[int, Camera | None] = {}
 
     def misfit(self, size: tuple[int, int]) -> str:
@@ -58,26 +59,23 @@ class StoredImages:
         return Frame(stamp_ns, turned_image(image, quarters).copy(), self._turned[quarters])
 
     def _quarters(self, orientation: int, name: str) -> int:
-        name = shown(name, 80)
         quarters = QUARTERS_BY_EXIF.get(orientation)
         if quarters is None:
-            self._say(f"{name} is stored mirrored (EXIF orientation {orientation}); such images are taken as stored.")
+            self._say(name, f"is stored mirrored (EXIF orientation {orientation}); such images are taken as stored.")
             return 0
+        turn = f"says that it is to be turned by {90 * quarters} degrees"
         if not self._upright:
-            self._say(
-                f"{name} says that it is to be turned by {90 * quarters} degrees; the calibration describes pixels as "
-                "stored, so they are taken as stored."
-            )
+            self._say(name, f"{turn}; the calibration describes pixels as stored, so they are taken as stored.")
             return 0
         if self._camera is not None and not can_turn(self._camera):
-            self._say(f"{name} is to be turned, but a calibration with skew or tilt cannot be; it is taken as stored.")
+            self._say(name, f"{turn}, and a calibration with skew or tilt cannot be; it is taken as stored.")
             return 0
         with_it = ", and the calibration (of the pixels as stored) with it" if self._camera is not None else ""
-        self._say(f"{name} says that it is to be turned by {90 * quarters} degrees: such images are turned{with_it}.")
+        self._say(name, f"{turn}: such images are turned{with_it}.")
         return quarters
 
-    def _say(self, note: str) -> None:
-        """Once for each kind of sentence, whatever file it names."""
-        kind = note.partition(" ")[2]
-        if not any(said.partition(" ")[2] == kind for said in self._notes):
-            self._notes.append(note)
+    def _say(self, name: str, what: str) -> None:
+        """Once for everything that happens, of the first file to which it does."""
+        if what not in self._said:
+            self._said.add(what)
+            self._notes.append(f"{shown(name, 80)} {what}")

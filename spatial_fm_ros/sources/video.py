@@ -107,7 +107,7 @@ class Video(Source):
         if index < self._count - 1:
             self.notes.append(
                 f"The video {shown(self.path.name)} ended after {index} of {self._count} frames; the file is cut off "
-                "there."
+                "or damaged there."
             )
 
     def close(self) -> None:

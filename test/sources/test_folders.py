@@ -145,6 +145,15 @@ def test_odd_names_are_read(tmp_path, names):
         assert all(line.isprintable() for line in source.summary())
 
 
+def test_very_many_broken_images_are_counted_and_not_all_listed(tmp_path):
+    folder = write_images(tmp_path / "f", ["0.png"])
+    for i in range(1, 80):
+        (folder / f"{i}.png").write_bytes(b"broken")
+    with open_source(folder) as source:
+        assert len(list(source)) == 1
+    assert len(source.summary()) < 60 and "Skipped 29 times more for 29 other reasons" in source.summary()[-1]
+
+
 def test_bombs_in_a_folder_are_named(tmp_path):
     folder = write_images(tmp_path / "f", ["1.png", "2.png"])
     (folder / "3.jpg").write_bytes(with_frame_size(encoded(scene(), "JPEG"), 20000, 20000))

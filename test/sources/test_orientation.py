@@ -27,7 +27,7 @@ def photos(folder, orientations, kind="PNG", sizes=((48, 64),)):
     folder.mkdir(parents=True)
     for i, orientation in enumerate(orientations):
         pixels = scene(*sizes[i % len(sizes)])
-        (folder / f"{i}.{kind.lower()}").write_bytes(encoded(pixels, kind, exif=exif(orientation)))
+        (folder / f"photo {i}.{kind.lower()}").write_bytes(encoded(pixels, kind, exif=exif(orientation)))
     return folder
 
 

@@ -65,6 +65,17 @@ def test_what_is_no_video_or_too_large_is_a_sentence(tmp_path):
     assert "OPENCV_FFMPEG_CAPTURE_OPTIONS" not in os.environ
 
 
+def test_frames_that_promise_more_than_the_video_are_not_decoded(tmp_path):
+    path = write_video(tmp_path / "v.avi", greys(4))
+    data = bytearray(path.read_bytes())
+    at = 0
+    while (at := data.find(b"\xff\xc0", at + 2)) > 0:
+        data[at + 5 : at + 9] = (12000).to_bytes(2, "big") * 2
+    path.write_bytes(data)
+    frames, source = frames_of(path)
+    assert not frames and any("after 0 of 4 frames" in note for note in source.notes)
+
+
 def test_a_video_that_is_cut_off_says_so(tmp_path):
     path = write_video(tmp_path / "v.avi", [cv2.resize(image, (320, 240)) for image in greys(10)])
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
