@@ -158,5 +158,6 @@ class Source(ABC):
         counted = self.bad.most_common()
         skipped = [f"Skipped {count} times: {reason}" for reason, count in counted[:_MOST_REASONS]]
         if others := counted[_MOST_REASONS:]:
-            skipped.append(f"Skipped {sum(n for _, n in others)} times more for {len(others)} other reasons of the kind.")
+            more = sum(count for _, count in others)
+            skipped.append(f"Skipped {more} times more for {len(others)} other reasons of the kind.")
         return [*self.notes, *skipped]
