@@ -60,6 +60,12 @@ class BagFile:
             raise
         self.topics: dict[str, TopicInfo] = {}
         self._find_topics()
+        counts = [channel.count for storage in self._storages for channel in storage.channels]
+        if None not in counts and (there := sum(count or 0 for count in counts)) < found.told:
+            self.notes.append(
+                f"The metadata.yaml of {shown(path.name)} speaks of {found.told} messages, {there} are there: the rest "
+                "was lost; copy all files of the recording again, journals (-wal) too."
+            )
         for name, info in self.topics.items():
             if info.count is None and next(self.raw([name]), None) is None:
                 self.topics[name] = replace(info, count=0)

@@ -20,11 +20,15 @@ _PART = re.compile(r"(.*)_([0-9]{1,6})")
 
 @dataclass
 class BagFiles:
-    """The files of a recording in the order they were recorded; notes: sentences about what is missing or besides."""
+    """The files of a recording in the order they were recorded; notes: sentences about what is missing or besides.
+
+    told: how many messages its metadata speaks of, 0 = unknown.
+    """
 
     files: list[Path]
     ros1: bool
     notes: list[str] = field(default_factory=list)
+    told: int = 0
 
 
 def holds_bag(path: Path) -> bool:
@@ -38,7 +42,7 @@ def bag_files(path: Path) -> BagFiles:
         return BagFiles([path], _is_ros1(path))
     entries = sorted(path.iterdir(), key=lambda file: natural_key(file.name))
     storage, ros1 = [file for file in entries if _is_storage(file)], [file for file in entries if _is_ros1(file)]
-    listed, notes = _listed(path)
+    listed, told, notes = _listed(path)
     if storage and ros1:
         raise InputError(
             f"The folder {shown(path)} holds rosbag2 files ({_names(storage)}) and ROS 1 bags ({_names(ros1)}): that "
@@ -49,7 +53,7 @@ def bag_files(path: Path) -> BagFiles:
             f"The rosbag2 {shown(path)} cannot be read: it holds no storage file (.mcap, .db3, compressed .zstd); "
             "copy the whole folder again."
         )
-    found = BagFiles(ros1 or _unpacked_once(storage), bool(ros1), notes)
+    found = BagFiles(ros1 or _unpacked_once(storage), bool(ros1), notes, told)
     if listed is not None and not ros1:
         _apply_metadata(found, listed)
     if len({plain_suffix(file) for file in found.files}) > 1:
@@ -92,19 +96,24 @@ def _unpacked_once(files: list[Path]) -> list[Path]:
     return [file for file in files if not (is_packed(file) and file.stem in names)]
 
 
-def _listed(path: Path) -> tuple[list[str] | None, list[str]]:
-    """(the file names that metadata.yaml lists, notes); None where there is no metadata that can be used."""
+def _listed(path: Path) -> tuple[list[str] | None, int, list[str]]:
+    """(files and number of messages that metadata.yaml lists, notes); None where there is none that can be used."""
     file = path / "metadata.yaml"
     if not file.is_file():
-        return None, []
+        return None, 0, []
     try:
         described = read_yaml(file, "metadata of a rosbag2")
-        names = described["rosbag2_bagfile_information"]["relative_file_paths"]
+        about = described["rosbag2_bagfile_information"]
+        names, told = about["relative_file_paths"], about.get("message_count", 0)
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise TypeError("relative_file_paths is no list of names")
     except (InputError, LookupError, TypeError) as error:
         words = shown(str(error).rstrip("."), 200)
-        return None, [f"The metadata.yaml of {shown(path.name)} cannot be used ({words}); the folder's files are read."]
+        return (
+            None,
+            0,
+            [f"The metadata.yaml of {shown(path.name)} cannot be used ({words}); the folder's files are read."],
+        )
     inside, notes = [], []
     for name in dict.fromkeys(names):
         place = PurePosixPath(name)
@@ -115,7 +124,7 @@ def _listed(path: Path) -> tuple[list[str] | None, list[str]]:
             )
         elif place.name:
             inside.append(place.name)  # the first rosbag2 wrote the folder before it
-    return inside, notes[:5]
+    return inside, told if isinstance(told, int) else 0, notes[:5]
 
 
 def _apply_metadata(found: BagFiles, listed: list[str]) -> None:

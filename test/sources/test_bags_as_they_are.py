@@ -415,6 +415,16 @@ def test_parts_that_are_missing_or_not_listed_are_named(tmp_path: Path) -> None:
     assert any("does not name other.db3; they are left out" in note for note in source.notes)
 
 
+def test_messages_that_were_lost_are_missed(tmp_path: Path) -> None:
+    bag = bw.write_bag(tmp_path / "bag", images(5))
+    db = sqlite3.connect(bag / "bag.db3")
+    db.execute("DELETE FROM messages WHERE id > 3")
+    db.commit()
+    db.close()
+    _, source = read(bag)
+    assert any("metadata.yaml of bag speaks of 5 messages, 3 are there" in note for note in source.notes)
+
+
 def test_one_damaged_part_costs_no_other(tmp_path: Path) -> None:
     bag = split(tmp_path / "bag", [f"drive_{number}.db3" for number in range(3)])
     (bag / "drive_1.db3").write_bytes(b"nothing of a bag")
