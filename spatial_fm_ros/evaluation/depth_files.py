@@ -27,6 +27,8 @@ from spatial_fm_ros.core.io.names import shown
 from spatial_fm_ros.core.io.reading import IMAGE_BYTES, read_bytes
 from spatial_fm_ros.core.io.structured import mapping, read_json
 from spatial_fm_ros.core.io.writing import make_folder, write_bytes, write_text
+from spatial_fm_ros.core.pictures.decode import stored_pixels
+from spatial_fm_ros.core.pictures.header import read_header
 from spatial_fm_ros.core.types import Array, Camera, Depth, PosedKeyframe
 
 DEPTH_SUFFIXES = (".png", ".tif", ".tiff", ".npy", ".npz")
@@ -81,22 +83,26 @@ def _read_raw(file: Path) -> NDArray[Any]:
 
 
 def _pixels(file: Path, what: str) -> NDArray[Any]:
-    """The image as it is stored; its size is looked at before it is decoded."""
+    """The image as it is stored; its size is looked at before it is decoded, and damage is an error."""
     data = read_bytes(file, what, IMAGE_BYTES)
     try:
-        with PIL.Image.open(io.BytesIO(data)) as image:
-            width, height = image.size
-    except Exception as error:  # its readers raise anything on damaged files
-        raise InputError(f"The {what} '{shown(file)}' cannot be read: {shown(error)}.") from error
-    if width * height > MOST_PIXELS:
-        raise InputError(f"The {what} '{shown(file)}' has {width} x {height} pixels, at most {MOST_PIXELS} are read.")
-    try:
+        if data.startswith(b"\x89PNG"):
+            header = read_header(data)
+            _check_size(*header.size)
+            return stored_pixels(header)
+        with PIL.Image.open(io.BytesIO(data)) as image:  # also TIFF of floating point numbers
+            _check_size(*image.size)
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error as error:
-        raise InputError(f"The {what} '{shown(file)}' cannot be decoded: {shown(error)}.") from error
+    except Exception as error:  # readers of pictures raise anything on damaged files
+        raise InputError(f"The {what} '{shown(file)}' cannot be read: {shown(error)}") from error
     if pixels is None:
         raise InputError(f"The {what} '{shown(file)}' cannot be decoded.")
     return np.asarray(pixels)
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MOST_PIXELS:
+        raise InputError(f"{width} x {height} pixels, at most {MOST_PIXELS} are read.")
 
 
 def read_confidence(entry: DepthEntry) -> Depth | None:

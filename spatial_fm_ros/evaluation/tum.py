@@ -107,6 +107,8 @@ def read_tum(path: Path) -> StampedPoses:
         try:
             if len(fields) != 8:
                 raise ValueError(f"{len(fields)} fields")
+            if any(not field.isascii() or "_" in field for field in fields):
+                raise ValueError("other signs than those of numbers")  # Python would take digits of any script
             stamps.append(parse_stamp(fields[0]))
             values.append(_numbers(fields[1:]))
         except ValueError as error:
