@@ -198,3 +198,16 @@ def test_why_there_is_no_map(tmp_path, spatial_fm):
     done = spatial_fm("map", tmp_path / "dark", "-o", tmp_path / "out")
     assert done.returncode == 1 and "No map: 4 of 4 images were left out (4 dark)" in done.stderr, done.stderr
     assert "intake.dark_level" in done.stderr and "see the windows' notes" not in done.stderr
+
+
+def test_why_there_is_no_image(recorded, tmp_path, spatial_fm):
+    copy = tmp_path / "sequence"
+    shutil.copytree(recorded / "sequence", copy, ignore=shutil.ignore_patterns("truth"))
+    for image in (copy / "images").iterdir():
+        image.write_bytes(image.read_bytes()[:700])
+    (tmp_path / "out").mkdir()
+    done = spatial_fm("map", copy, "-o", tmp_path / "out", "--start", 0.5, "--stop", 1.5)
+    assert done.returncode == 2 and "gave no image. " in done.stderr, done.stderr
+    for words in ("Skipped ", "from 0.5 s to 1.5 s (--start, --stop)", " LiDAR scans"):
+        assert words in done.stderr, done.stderr
+    assert not any((tmp_path / "out").iterdir())
