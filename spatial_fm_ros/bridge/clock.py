@@ -1,8 +1,11 @@
-"""Simulated time: cheap to hear, and told of when it jumps back (a bag or a simulation that starts over)."""
+"""Simulated time: cheap to hear, believed when it lasts, told of when it jumps back (a simulation that starts over)."""
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
+from typing import Any
 
 from rclpy.clock import Clock, ClockType, JumpHandle, JumpThreshold
 from rclpy.duration import Duration
@@ -12,59 +15,15 @@ from rosgraph_msgs.msg import Clock as ClockMessage
 
 from spatial_fm_ros.bridge.helper_node import HelperNode
 from spatial_fm_ros.core.errors import InputError
+from spatial_fm_ros.core.intake.stamps import Admitted, TimeLine
 
-#: A stamp this much older than the newest one may mean that time jumped back.
+#: A clock that goes back by less is only unsteady.
 JUMP_NS = 1_000_000_000
-
-#: A stamp this much newer than the newest one is believed only together with the next.
-AHEAD_NS = 60_000_000_000
+#: How often it is looked whether a new time that was said once has lasted, seconds.
+SETTLE_S = 0.5
 
 #: Steady timers run whether or not anybody publishes /clock.
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
-
-
-class StampWatch:
-    """Tells wrong stamps from time that went elsewhere: it takes more than one stamp to move time.
-
-    Several old stamps in rising order are a jump back. A stamp far ahead of the newest is left out, unless
-    the next one goes on from there (a long silence).
-    """
-
-    def __init__(self, confirm: int = 3) -> None:
-        self._confirm = confirm
-        self.reset()
-
-    def reset(self) -> None:
-        self._newest: int | None = None
-        self._ahead: int | None = None
-        self._old: list[int] = []
-
-    def jumped_back(self, stamp_ns: int) -> bool:
-        """True once, at the stamp that confirms a jump back; the watch then starts anew there.
-
-        Raises InputError for a stamp too far ahead to be believed alone.
-        """
-        if self._newest is not None and stamp_ns > self._newest + AHEAD_NS:
-            before, self._ahead = self._ahead, stamp_ns
-            if before is None or not 0 < stamp_ns - before <= AHEAD_NS:
-                ahead_s = (stamp_ns - self._newest) / 1e9
-                raise InputError(
-                    f"An image is stamped {ahead_s:.0f} s after the one before; it is left out unless the next goes on "
-                    "from there. Check the driver's clock."
-                )
-        self._ahead = None
-        if self._newest is None or stamp_ns > self._newest - JUMP_NS:
-            self._newest = max(stamp_ns, self._newest or stamp_ns)
-            self._old.clear()
-            return False
-        if self._old and stamp_ns <= self._old[-1]:
-            self._old.clear()
-        self._old.append(stamp_ns)
-        if len(self._old) < self._confirm:
-            return False
-        self.reset()
-        self._newest = stamp_ns
-        return True
 
 
 def on_clock_jump_back(node: Node, callback: Callable[[], None]) -> JumpHandle:
@@ -73,11 +32,12 @@ def on_clock_jump_back(node: Node, callback: Callable[[], None]) -> JumpHandle:
     return node.get_clock().create_jump_callback(threshold, post_callback=lambda _jump: callback())
 
 
-def hear_clock_apart(node: Node) -> HelperNode | None:
+def hear_clock_apart(node: Node, on_bad: Callable[[str, Exception], None]) -> HelperNode | None:
     """With use_sim_time, move the node's /clock subscription into a helper node; close what is returned.
 
     A node with dozens of entities in an rclpy executor takes some milliseconds for each message, all under
     the interpreter's lock: at 200 clock messages a second it held the lock 60 % of the time.
+    `on_bad` gets 'clock' and why a message is not believed.
     """
     source = getattr(node, "_time_source", None)
     own = getattr(source, "_clock_sub", None)
@@ -85,7 +45,40 @@ def hear_clock_apart(node: Node) -> HelperNode | None:
         return None
     helper = HelperNode(node, "clock", ["/clock"])
     qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-    source._clock_sub = helper.node.create_subscription(ClockMessage, "/clock", source.clock_callback, qos)
+    watched = _WatchedClock(source.clock_callback, on_bad)
+    source._clock_sub = helper.node.create_subscription(ClockMessage, "/clock", watched.hear, qos)
+    helper.node.create_timer(SETTLE_S, watched.settle, clock=STEADY)
     node.destroy_subscription(own)
     helper.start()
     return helper
+
+
+class _WatchedClock:
+    """Hands messages of /clock on as far as they are of one line of time. A paused simulation that was set back says
+    so once: that is believed when nothing else comes."""
+
+    def __init__(self, hand_on: Callable[[Any], None], on_bad: Callable[[str, Exception], None]) -> None:
+        self._hand_on = hand_on
+        self._on_bad = on_bad
+        self._lock = threading.Lock()
+        self._line: TimeLine[Any] = TimeLine("The time of /clock")
+
+    def hear(self, msg: Any) -> None:
+        stamp = msg.clock.sec * 1_000_000_000 + msg.clock.nanosec
+        with self._lock:
+            newest = self._line.newest_ns
+            admitted = self._line.admit(stamp, time.monotonic_ns(), msg)
+        if admitted.refused:
+            self._on_bad("clock", InputError(admitted.refused))
+        elif admitted.moved or newest is None or stamp >= newest:  # never back by a little
+            self._take(admitted)
+
+    def settle(self) -> None:
+        with self._lock:
+            admitted = self._line.settle(time.monotonic_ns())
+        if admitted is not None:
+            self._take(admitted)
+
+    def _take(self, admitted: Admitted[Any]) -> None:
+        for msg in admitted.items:
+            self._hand_on(msg)

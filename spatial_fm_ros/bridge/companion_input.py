@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -30,11 +31,11 @@ class CompanionInput:
 
     def image(self, msg: Any) -> None:
         """Raises InputError for an image that cannot be used; without calibration it is one."""
-        stamp, frame = stamp_ns(msg.header), frame_name(msg.header, self.role)
+        stamp, frame, arrived = stamp_ns(msg.header), frame_name(msg.header, self.role), time.monotonic_ns()
         self._poses.saw_companion(self.role, frame)
         image = self._unpack(msg)
         try:
             camera = self.calibration.camera_for(stamp, image.size, frame)
         except CalibrationPending:
             return
-        self._pipeline.add_companion(CompanionFrame(Frame(stamp, image.pixels(), camera, frame)))
+        self._pipeline.add_companion(CompanionFrame(Frame(stamp, image.pixels(), camera, frame, arrived)))

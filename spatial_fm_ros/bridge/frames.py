@@ -19,6 +19,8 @@ from spatial_fm_ros.bridge import qos
 from spatial_fm_ros.bridge.decode import decode_transform, stamp_ns
 from spatial_fm_ros.bridge.encode import encode_transform
 from spatial_fm_ros.bridge.helper_node import HelperNode
+from spatial_fm_ros.bridge.transform_times import TransformTimes
+from spatial_fm_ros.bridge.unstamped import Unstamped
 from spatial_fm_ros.core.errors import InputError
 from spatial_fm_ros.core.types import Array
 
@@ -26,14 +28,22 @@ from spatial_fm_ros.core.types import Array
 class TransformTree:
     """What /tf and /tf_static say, from a thread of its own. Frames without a leading slash."""
 
-    def __init__(self, node: Node, on_change: Callable[[], None] | None = None) -> None:
-        """As `node` hears it. `on_change` is called in the listener's thread after every /tf message.
+    def __init__(
+        self,
+        node: Node,
+        on_change: Callable[[], None] | None = None,
+        on_bad: Callable[[str, Exception], None] = lambda _role, _error: None,
+    ) -> None:
+        """As `node` hears it. `on_change` is called in the listener's thread after every /tf message, `on_bad` with
+        'tf' and the reason for a transform that is left out.
 
         Raises ConfigError for QoS overrides that cannot be.
         """
         self._helper = HelperNode(node, "tf", ["/tf", "/tf_static"])
         self._buffer = Buffer(cache_time=Duration(seconds=60))
-        self._listener = _Listener(self._buffer, node, self._helper.node, on_change)
+        self.unstamped = Unstamped(node)
+        self._times = TransformTimes(self.unstamped, on_bad)
+        self._listener = _Listener(self._buffer, node, self._helper.node, self._times, self.clear, on_change)
         self._helper.start()
 
     def lookup(self, parent: str, child: str, stamp: int | None = None) -> Array | None:
@@ -44,6 +54,10 @@ class TransformTree:
     def latest(self, parent: str, child: str) -> tuple[int, Array] | None:
         """Newest stamp at which the whole chain is known, and parent_from_child there."""
         return self._lookup(parent, child, None)
+
+    def trust(self, parent: str) -> None:
+        """What hangs on this frame is sent by this node itself: its stamps are not watched."""
+        self._times.trusted_parent = parent
 
     def parent(self, frame: str) -> str | None:
         """The direct parent of a frame, None for a root or an unknown frame."""
@@ -87,7 +101,17 @@ class TransformTree:
 class _Listener(TransformListener):
     """Adds a hook, memory of static frames (for clear), and does not let bad numbers out of the callback."""
 
-    def __init__(self, buffer: Buffer, main: Node, helper: Node, on_change: Callable[[], None] | None) -> None:
+    def __init__(
+        self,
+        buffer: Buffer,
+        main: Node,
+        helper: Node,
+        times: TransformTimes,
+        forget: Callable[[], None],
+        on_change: Callable[[], None] | None,
+    ) -> None:
+        self._times = times
+        self._forget = forget
         self._on_change = on_change
         self._static: dict[str, Any] = {}
         moving = qos.overridden(main, qos.SUBSCRIPTION, "/tf", qos.moving_frames())
@@ -99,6 +123,9 @@ class _Listener(TransformListener):
         return list(self._static.values())
 
     def callback(self, data: Any) -> None:
+        data.transforms, went_back = self._times.believed(data.transforms)
+        if went_back:
+            self._forget()
         super().callback(data)
         if self._on_change is not None:
             self._on_change()
@@ -127,6 +154,7 @@ class MapTransform:
         self._broadcaster = TransformBroadcaster(node, qos.overridden(node, qos.PUBLISHER, "/tf", qos.moving_frames()))
         self._tree = tree
         self._map_frame = map_frame
+        tree.trust(map_frame)
         self._lock = threading.Lock()
         self._owned: set[str] = set()  # frames whose parent this node has made the map
         self._correction: tuple[str, Array] | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from diagnostic_updater import DiagnosticStatusWrapper, Updater
 from rclpy.node import Node
 
 from spatial_fm_ros.bridge import qos
+from spatial_fm_ros.core.errors import SpatialFMError
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
@@ -73,6 +75,16 @@ class InputHealth:
                 key = f"{role}: other reasons"
             self.bad[key] += 1
             return self.bad[key]
+
+    def tell_bad(self, node: Node, role: str, error: Exception) -> None:
+        """Count a message that could not be used; log the 1st, 10th, 100th … of a kind. In the `except` that caught
+        the error."""
+        expected = isinstance(error, SpatialFMError)
+        count = self.count_bad(role, str(error) if expected else f"internal error: {error!r}")
+        if str(count).strip("0") == "1":
+            times = "" if count == 1 else f" ({count} times by now)"
+            text = str(error) if expected else "internal error\n" + traceback.format_exc()
+            node.get_logger().warning(f"Input '{role}' skipped{times}: {text}")
 
     def missing(self, after_s: float) -> list[str]:
         """'role (topic)' of every expected input that has been silent for `after_s` seconds."""

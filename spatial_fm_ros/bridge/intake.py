@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from rclpy.node import Node
 
 from spatial_fm_ros.bridge.calibration import Calibration, CalibrationPending
-from spatial_fm_ros.bridge.clock import StampWatch
 from spatial_fm_ros.bridge.companion_input import CompanionInput
 from spatial_fm_ros.bridge.decode import (
     PackedImage,
@@ -30,10 +28,14 @@ from spatial_fm_ros.bridge.helper_node import HelperNode
 from spatial_fm_ros.bridge.inputs import NONE, InputTopic, expected_inputs, info_role, subscribe
 from spatial_fm_ros.bridge.pose_feed import PoseFeed
 from spatial_fm_ros.bridge.topic_names import is_rectified_name
+from spatial_fm_ros.bridge.unstamped import Unstamped
 from spatial_fm_ros.core.config import RosConfig
-from spatial_fm_ros.core.errors import InputError, SpatialFMError
+from spatial_fm_ros.core.errors import InputError
 from spatial_fm_ros.core.pipeline import Pipeline
 from spatial_fm_ros.core.types import Frame
+
+#: So many images in a row that are not newer than the ones before are worth a word.
+STALE = 20
 
 
 @dataclass(frozen=True)
@@ -54,21 +56,21 @@ class Intake:
         pipeline: Pipeline,
         poses: PoseFeed,
         health: InputHealth,
-        on_time_jump: Callable[[], None],
     ) -> None:
         self.running = True
         self.frames = 0
         self.skipped = 0  # of these: while paused, or before CameraInfo came
         self.last_image_s: float | None = None
+        self.newest_stamp_ns: int | None = None  # of the last image
         self.newest_keyframe: Arrival | None = None
         self._node = node
         self._config = config
         self._pipeline = pipeline
         self._poses = poses
         self._health = health
-        self._on_time_jump = on_time_jump
-        self._watch = StampWatch()
+        self._unstamped = Unstamped(node)
         self._scan_remark = ""
+        self._stale = 0  # images in a row
         self.calibration = Calibration(config.camera_info_topic != NONE, config.missing_after_s, config.image_rectified)
         self._companions: dict[str, CompanionInput] = {}  # by role, from the first `open` on
         self._helper: HelperNode | None = None
@@ -101,7 +103,6 @@ class Intake:
     def reset(self) -> None:
         """Stamps start anew."""
         self.newest_keyframe = None
-        self._watch.reset()
         self.calibration.reset()
         for camera in self._companions.values():
             camera.calibration.reset()
@@ -109,10 +110,15 @@ class Intake:
 
     @property
     def remarks(self) -> list[tuple[str, str]]:
-        """(role, what is odd about that input): camera infos that do not fit, scans without usable point times."""
+        """(role, what is odd about that input): camera infos that do not fit, scans without usable point times, stamps
+        of 0 or that stand still."""
         cameras = [("image", self.calibration), *((role, c.calibration) for role, c in self._companions.items())]
         found = [(info_role(role), calibration.remark) for role, calibration in cameras if calibration.remark]
-        return [*found, ("points", self._scan_remark)] if self._scan_remark else found
+        found += [("points", self._scan_remark)] if self._scan_remark else []
+        if self._stale >= STALE:
+            words = f"the last {self._stale} images are not newer than one before"
+            found.append(("image", f"{words}; is the clock of their sender standing?"))
+        return [*found, *self._unstamped.remarks]
 
     # -- messages ----------------------------------------------------------------------------
 
@@ -144,9 +150,8 @@ class Intake:
     def _image(self, unpack: Callable[[Any], PackedImage], msg: Any) -> None:
         self.last_image_s = time.monotonic()
         self.frames += 1
-        stamp = stamp_ns(msg.header)
-        if self._watch.jumped_back(stamp):
-            self._on_time_jump()
+        stamp, arrived = stamp_ns(msg.header), time.monotonic_ns()
+        self.newest_stamp_ns = stamp
         if not self.running:
             self.skipped += 1
             return
@@ -158,7 +163,9 @@ class Intake:
         except CalibrationPending:
             self.skipped += 1
             return
-        if self._pipeline.offer(Frame(stamp, image.pixels(), camera, frame)).kept:
+        decision = self._pipeline.offer(Frame(stamp, image.pixels(), camera, frame, arrived))
+        self._stale = self._stale + 1 if decision.reason == "stale" else 0
+        if decision.kept:
             self.newest_keyframe = Arrival(stamp, time.monotonic())
 
     def _companion(self, camera: CompanionInput, msg: Any) -> None:
@@ -167,19 +174,20 @@ class Intake:
 
     def _points(self, msg: Any) -> None:
         if self.running:
-            scan = decode_points(msg)
+            arrived = time.monotonic_ns()
+            scan = replace(decode_points(msg), arrived_ns=arrived)
             self._scan_remark = scan.remark
             self._poses.saw("lidar", scan.frame_id)
-            self._pipeline.add_scan(scan)
-            self._poses.add_scan(scan)
+            went_back = self._pipeline.add_scan(scan)
+            self._poses.add_scan(scan, went_back)
 
     def _odometry(self, msg: Any) -> None:
         if self.running:
-            self._poses.add_odometry(decode_odometry(msg))
+            self._poses.add_odometry(replace(decode_odometry(msg), arrived_ns=time.monotonic_ns()))
 
     def _imu(self, msg: Any) -> None:
         if self.running:
-            sample = decode_imu(msg)
+            sample = replace(decode_imu(msg), arrived_ns=time.monotonic_ns())
             self._poses.saw("imu", sample.frame_id)
             self._pipeline.add_imu(sample)
 
@@ -187,12 +195,7 @@ class Intake:
 
     def bad(self, role: str, error: Exception) -> None:
         """Count a message that could not be used; log the 1st, 10th, 100th … of a kind."""
-        expected = isinstance(error, SpatialFMError)
-        count = self._health.count_bad(role, str(error) if expected else f"internal error: {error!r}")
-        if str(count).strip("0") == "1":
-            times = "" if count == 1 else f" ({count} times by now)"
-            text = str(error) if expected else "internal error\n" + traceback.format_exc()
-            self._node.get_logger().warning(f"Input '{role}' skipped{times}: {text}")
+        self._health.tell_bad(self._node, role, error)
 
     def _guarded(self, role: str, handler: Callable[[Any], None]) -> Callable[[Any], None]:
         """Whatever a message holds, its callback returns: an exception here would end the node."""
@@ -200,6 +203,7 @@ class Intake:
         def callback(msg: Any) -> None:
             self._health.arrived(role)
             with self._catching(role):
+                self._unstamped.stamp(role, msg.header)
                 handler(msg)
 
         return callback

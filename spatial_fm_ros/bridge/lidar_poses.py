@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
 from spatial_fm_ros.core.lidar.odometry import LidarOdometry
 from spatial_fm_ros.core.pipeline import Pipeline
@@ -89,6 +90,6 @@ class LidarPoses:
                 sample = self._odometry.add(scan, self._pipeline.sensors.told_rig)
                 with self._changed:
                     if sample is not None and epoch == self._epoch:
-                        self._on_pose(sample)
+                        self._on_pose(replace(sample, arrived_ns=scan.arrived_ns))
             except Exception as error:  # a scan that cannot be used, or a defect: the thread lives on
                 self._on_bad(error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -18,7 +18,7 @@ from spatial_fm_ros.core.types import Array, LidarScan, PoseSample, Rig
 
 
 class PoseFeed:
-    """Holds poses back until TF has told where the camera sits on the body: without that they would be
+    """Poses are withheld until TF has told where the camera sits on the body: without that they would be
     taken for the camera's own. Thread-safe.
 
     LiDAR odometry's body is the base frame where TF ties camera and LiDAR to it, else the camera.
@@ -31,7 +31,7 @@ class PoseFeed:
         tree: TransformTree,
         on_bad: Callable[[str, Exception], None],
     ) -> None:
-        """`on_bad` gets the input's role and why a message of it could not be used."""
+        """`on_bad` gets the input's role and why a message that did not come through `add_odometry` was not used."""
         self._config = config
         self._pipeline = pipeline
         self._tree = tree
@@ -47,8 +47,8 @@ class PoseFeed:
         self._frames: dict[str, str] = {}  # sensor -> frame
         self._known: dict[str, Array] = {}  # sensor -> body_from_sensor
         self._companions = CompanionMounts(tree)
-        self._held: deque[PoseSample] = deque(maxlen=5000)
-        self.newest_ns = -1
+        self._last_tf_ns = -1
+        pipeline.sensors.poses.withheld = self.has_odometry_frame
         self.odom_frame = config.odom_frame
 
     @property
@@ -60,6 +60,13 @@ class PoseFeed:
     def has_odometry_frame(self) -> bool:
         """The poses are of a frame that others know: LiDAR odometry's own is nobody else's."""
         return self._uses_tf or self._uses_odometry
+
+    @property
+    def newest_ns(self) -> int:
+        """Stamp of the newest pose on the camera's clock; -1 before the first, and where they are of another clock."""
+        poses = self._pipeline.sensors.poses
+        latest = None if poses.other_clock else poses.latest_ns
+        return -1 if latest is None else latest
 
     @property
     def body_frame(self) -> str:
@@ -116,19 +123,23 @@ class PoseFeed:
                 self._resolve()
 
     def add_odometry(self, sample: PoseSample) -> None:
-        """A pose from the odometry topic."""
+        """A pose from the odometry topic. Raises InputError as Pipeline.add_pose."""
         if not self._uses_odometry:
             return
         with self._lock:
             if sample.child_frame_id != self._body:
                 self._body = sample.child_frame_id
                 self._known.clear()
+            self._pipeline.add_pose(sample)
             self.odom_frame = sample.frame_id
-            self._add(sample)
+            self._find_camera()
 
-    def add_scan(self, scan: LidarScan) -> None:
-        """A scan for LiDAR odometry, if that is where poses come from. Returns at once."""
+    def add_scan(self, scan: LidarScan, went_back: bool = False) -> None:
+        """A scan for LiDAR odometry, if that is where poses come from. Returns at once. went_back: its time is another
+        than that of the scans before."""
         if self.lidar is not None:
+            if went_back:
+                self.lidar.reset()
             self.lidar.offer(scan)
 
     def start(self) -> None:
@@ -149,14 +160,19 @@ class PoseFeed:
             return
         stamp, matrix = found
         with self._lock:
-            if stamp == self.newest_ns:
+            if stamp == self._last_tf_ns:
                 return
-            self._add(PoseSample(stamp, matrix, None, self._config.odom_frame, self._config.base_frame))
+            self._last_tf_ns = stamp
+            frames = (self._config.odom_frame, self._config.base_frame)
+            try:
+                self._pipeline.add_pose(PoseSample(stamp, matrix, None, *frames, arrived_ns=time.monotonic_ns()))
+            except InputError as error:
+                self._on_bad("tf", error)
+            self._find_camera()
 
     def reset(self) -> None:
         with self._lock:
-            self._held.clear()
-            self.newest_ns = -1
+            self._last_tf_ns = -1
         if self.lidar is not None:
             self.lidar.reset()
 
@@ -174,22 +190,15 @@ class PoseFeed:
 
     def _add_lidar_pose(self, sample: PoseSample) -> None:
         self._pipeline.sensors.add_lidar_pose(sample)
-        self.newest_ns = self._pipeline.sensors.poses.latest_ns or -1
 
-    def _add(self, sample: PoseSample) -> None:
+    def _find_camera(self) -> None:
         if "camera" not in self._known:
-            self._held.append(sample)
+            self._withhold()
             self._resolve()
-        else:
-            self._give(sample)
-        # Last, for who sees it takes the pose to be there.
-        self.newest_ns = max(self.newest_ns, sample.stamp_ns)
 
-    def _give(self, sample: PoseSample) -> None:
-        try:
-            self._pipeline.add_pose(sample)
-        except InputError as error:
-            self._on_bad("odometry", error)
+    def _withhold(self) -> None:
+        """Poses are of no use before it is known where the camera sits on their body."""
+        self._pipeline.sensors.poses.withheld = self.has_odometry_frame and "camera" not in self._known
 
     def _resolve(self) -> None:
         """Look up what is still unknown; tell the pipeline when something new is."""
@@ -199,9 +208,7 @@ class PoseFeed:
         known = self._known
         rig = Rig(known.get("camera"), known.get("lidar"), known.get("imu"), self._companions.known)
         self._pipeline.set_rig(rig)
-        if "camera" in known:
-            while self._held:
-                self._give(self._held.popleft())
+        self._withhold()
 
     def _resolve_body(self) -> bool:
         """Look up sensors on the body; True when one more is known."""

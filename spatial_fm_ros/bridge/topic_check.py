@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,9 +30,12 @@ from spatial_fm_ros.bridge.topics import inspect_topic
 from spatial_fm_ros.core.calibration.report import Finding
 from spatial_fm_ros.core.config import Config
 from spatial_fm_ros.core.errors import InputError
+from spatial_fm_ros.core.intake.clocks import OTHER_CLOCK_S, TOLD_S, SensorClocks, heard_apart
 from spatial_fm_ros.core.io.names import shown
 from spatial_fm_ros.core.types import Array, Camera
 
+#: Sensors that are compared with the camera, by their inputs.
+SENSORS = {"odometry": "odometry", "points": "lidar", "imu": "imu"}
 #: Stamps further from the clock than this are worth a word, seconds.
 CLOCK_OFFSET_S = 2.0
 
@@ -50,7 +54,9 @@ class Heard:
 
     wanted: InputTopic
     arrivals_ns: list[int] = field(default_factory=list)
-    stamps_ns: list[int] = field(default_factory=list)
+    stamps_ns: list[int] = field(default_factory=list)  # 0 is none
+    delays_ns: list[int] = field(default_factory=list)
+    unstamped: int = 0
     frames: Counter[str] = field(default_factory=Counter)
     children: Counter[str] = field(default_factory=Counter)
     bad: Counter[str] = field(default_factory=Counter)
@@ -75,10 +81,10 @@ class Heard:
 
     @property
     def clock_offset_s(self) -> float | None:
-        """Median of arrival minus stamp."""
-        if not self.stamps_ns:
+        """Median of arrival minus stamp, of messages that have one."""
+        if not self.delays_ns:
             return None
-        return float(np.median(np.subtract(self.arrivals_ns[: len(self.stamps_ns)], self.stamps_ns))) * 1e-9
+        return float(np.median(self.delays_ns)) * 1e-9
 
 
 class TopicCheck:
@@ -90,6 +96,13 @@ class TopicCheck:
         self._max_gap_s = config.intake.companion_max_gap_s
         self._tree = tree
         self._motion = MotionRecord(config)
+        self._clocks = SensorClocks()
+        intake = config.intake
+        self._offsets_s = {
+            "odometry": intake.pose_time_offset_s,
+            "points": intake.lidar_time_offset_s,
+            "imu": intake.imu_time_offset_s,
+        }
         self.heard = [Heard(wanted) for wanted in expected_inputs(node, config.ros)]
         for each in self.heard:
             subscribe(node, each.wanted, self._listener(each), on_lost=lambda _count: None)
@@ -103,7 +116,7 @@ class TopicCheck:
         found: list[Problem] = []
         for each in self.heard:
             found += self._of_topic(each)
-        found += self._of_calibration() + self._of_frames()
+        found += self._of_calibration() + self._of_clocks() + self._of_frames()
         return sorted(found, key=lambda problem: not problem.fatal)
 
     def rig(self) -> list[Finding]:
@@ -142,15 +155,48 @@ class TopicCheck:
         take = read.get(heard.wanted.role, other)
 
         def callback(msg: Any) -> None:
-            heard.arrivals_ns.append(self._node.get_clock().now().nanoseconds)
+            now = self._node.get_clock().now().nanoseconds
+            heard.arrivals_ns.append(now)
             try:
-                heard.stamps_ns.append(stamp_ns(msg.header))
+                stamp = stamp_ns(msg.header)
+                if stamp:
+                    heard.stamps_ns.append(stamp)
+                    heard.delays_ns.append(now - stamp)
+                    self._compare_clock(heard.wanted.role, stamp)
+                heard.unstamped += not stamp
                 heard.frames[frame_name(msg.header, "")] += 1
                 take(heard, msg)
             except InputError as error:
                 heard.bad[str(error)] += 1
 
         return callback
+
+    def _compare_clock(self, role: str, stamp: int) -> None:
+        arrived = time.monotonic_ns()
+        if role == "image":
+            self._clocks.image(stamp, arrived)
+        elif role in SENSORS:
+            self._clocks.sample(SENSORS[role], stamp + round(self._offsets_s[role] * 1e9), arrived)
+
+    def _of_clocks(self) -> list[Problem]:
+        """Sensors whose stamps are not of the images' clock, with the offset that would mend it."""
+        found = []
+        for role, sensor in SENSORS.items():
+            later = self._clocks.later_s(sensor)
+            if role == "odometry" and self._config.pose_source == "tf":
+                later = self._tf_later_s()
+            if later is not None and abs(later) >= TOLD_S:
+                told = heard_apart(sensor, later, self._offsets_s[role])
+                found.append(Problem(f"{role}: {told}.", fatal=abs(later) >= OTHER_CLOCK_S))
+        return found
+
+    def _tf_later_s(self) -> float | None:
+        """How much later the newest pose in TF is than the newest image."""
+        images = next((each.stamps_ns for each in self.heard if each.wanted.role == "image"), [])
+        newest = self._tree.latest(self._config.odom_frame, self._config.base_frame)
+        if newest is None or not images:
+            return None
+        return (newest[0] - images[-1]) / 1e9 + self._offsets_s["odometry"]
 
     def _read_image(self, heard: Heard, msg: Any) -> None:
         compressed = heard.wanted.is_compressed
@@ -209,12 +255,21 @@ class TopicCheck:
             found.append(Problem(f"{role}: messages of several frames on one topic: {names}.", fatal=False))
         if (np.diff(heard.stamps_ns) < 0).any():
             found.append(Problem(f"{role}: stamps go backwards on {topic}.", fatal=False))
+        if heard.unstamped:
+            found.append(
+                Problem(
+                    f"{role}: {heard.unstamped} of {heard.count} messages have stamp 0; the node takes the time of "
+                    "their arrival, which is late and uneven: set header.stamp in the driver.",
+                    fatal=False,
+                )
+            )
         offset = heard.clock_offset_s
         if offset is not None and abs(offset) > CLOCK_OFFSET_S:
             found.append(
                 Problem(
-                    f"{role}: stamps are {offset:.1f} s behind this node's clock; with a bag or a simulator "
-                    "that publishes /clock set use_sim_time, otherwise synchronise the machines' clocks.",
+                    f"{role}: stamps are {abs(offset):.1f} s {'behind' if offset > 0 else 'ahead of'} this node's "
+                    "clock; with a bag or a simulator that publishes /clock set use_sim_time, otherwise synchronise "
+                    "the machines' clocks.",
                     fatal=False,
                 )
             )

@@ -34,7 +34,8 @@ def check_calibration(
 ) -> None:
     """Compare how the camera turned with IMU, odometry and LiDAR: time offsets and extrinsic rotations.
 
-    Exit code 1 where something should be changed.
+    Each finding is 'change', 'fine', or 'open' where nothing could be compared. Exit code 1 where something should be
+    changed.
     """
     from spatial_fm_ros.core.calibration.check import CalibrationCheck
     from spatial_fm_ros.core.calibration.report import findings
@@ -72,7 +73,8 @@ def check_calibration(
     # Offsets of the configuration are not in the recording's stamps.
     said = [finding for comparison in compared for finding in findings(comparison, {})]
     for finding in said:
-        out.print(Text("change", style="bold red") if finding.wrong else "fine", end="  ")
+        label = Text("change", "bold red") if finding.wrong else Text("open", "yellow") if finding.open else "fine"
+        out.print(label, end="  ")
         say(finding.sentence)
     if any(finding.wrong for finding in said):
         raise typer.Exit(TO_CHANGE)

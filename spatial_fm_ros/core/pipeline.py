@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -24,6 +25,7 @@ from spatial_fm_ros.core.geometry.rotations import rotation_angle
 from spatial_fm_ros.core.intake.companions import companion_poses, mount_problem
 from spatial_fm_ros.core.intake.gate import GateDecision, KeyframeGate
 from spatial_fm_ros.core.intake.sensors import Sensors
+from spatial_fm_ros.core.intake.stamps import TimeLine
 from spatial_fm_ros.core.intake.windows import WindowAssembler
 from spatial_fm_ros.core.mapping.lidar_surface import LidarSurface
 from spatial_fm_ros.core.metric.create import create_observers
@@ -64,6 +66,10 @@ class Pipeline:
         self.stats = PipelineStats()
         self._rectifier = Rectifier(config.intake.image_width)
         self._gate = KeyframeGate(config.intake)
+        self._line: TimeLine[None] = TimeLine("An image")
+        #: Called by `offer`, with the numbers of the old and the new line, when the images' time went elsewhere for
+        #: good (a robot that starts over). Without, a recording is mapped as far as its time goes on.
+        self.on_new_time: Callable[[int, int], None] | None = None
         self._windows = WindowAssembler(config.window)
         self.observers = create_observers(config, self.sensors)
         self.refinement: Refinement | None = None
@@ -90,13 +96,15 @@ class Pipeline:
         self.sensors.rig = rig
 
     def add_pose(self, sample: PoseSample) -> None:
-        """Raises InputError for a pose that is none."""
+        """Raises InputError for a pose that is none, and for one whose stamp is not of this time."""
         self.sensors.add_pose(sample)
 
-    def add_scan(self, scan: LidarScan) -> None:
-        self.sensors.add_scan(scan)
+    def add_scan(self, scan: LidarScan) -> bool:
+        """True when time went back, see Sensors. Raises InputError for a scan whose stamp is not of this time."""
+        return self.sensors.add_scan(scan)
 
     def add_imu(self, sample: ImuSample) -> None:
+        """Raises InputError for a sample whose stamp is not of this time."""
         self.sensors.add_imu(sample)
 
     def add_companion(self, companion: CompanionFrame) -> None:
@@ -126,8 +134,10 @@ class Pipeline:
     def offer(self, frame: Frame) -> GateDecision:
         """Rectify a frame and let the gate decide; a kept one waits for its window.
 
-        Raises InputError for a frame that cannot be used; nothing is changed by it then.
+        Raises InputError for a frame that cannot be used, or whose stamp is not of this time (see TimeLine; one that
+        is older is only "stale"); nothing is changed by it then.
         """
+        self._watch(frame)
         with self._intake_lock:
             image, camera = self._rectifier.rectify(frame)
             decision = self._gate.consider(frame.stamp_ns, image)
@@ -150,6 +160,20 @@ class Pipeline:
                     self._spare = keyframe
             return decision
 
+    def _watch(self, frame: Frame) -> None:
+        newest = self._line.newest_ns
+        admitted = self._line.admit(frame.stamp_ns, frame.arrived_ns, None)
+        if admitted.refused and (newest is None or frame.stamp_ns > newest):
+            admitted.or_raise()
+        if not admitted.refused:
+            self.sensors.add_image(frame.stamp_ns, frame.arrived_ns)
+        if admitted.moved and admitted.was_young:  # some first images had wrong stamps
+            with self._intake_lock:
+                self._gate.reset()
+                self._windows.reset()
+        elif admitted.moved and self.on_new_time is not None:
+            self.on_new_time(admitted.before, admitted.line)
+
     def ready(self) -> bool:
         """A full window is waiting for `step`."""
         return self._windows.ready()
@@ -168,6 +192,8 @@ class Pipeline:
         started = time.perf_counter()
         window = self._with_companions(window, most)
         window = replace(window, keyframes=tuple(self._with_pose(k) for k in window.keyframes))
+        posed = any(keyframe.odom_from_camera is not None for keyframe in window.keyframes)
+        self.stats.unposed_windows = 0 if posed else self.stats.unposed_windows + 1
         prediction, note = self._infer(window)
         inferred = time.perf_counter()
         with self._world_lock:
@@ -266,9 +292,12 @@ class Pipeline:
         """Time went elsewhere: as `reset`, but the map is kept aside, see `maps_aside`.
 
         why: in words. line: the time line that the map's images were of. now: the one that goes on; a map aside of
-        that line is the map again. True where one was.
+        that line is the map again (True where one was). None: whatever image comes next begins it.
         """
         with self._intake_lock, self._world_lock:
+            if now is None:
+                line = self._line.number
+                self._line.begin_anew()
             self._aside.put(self._world, why, line)
             joined = None if now is None else self._aside.take_back(now)
             self._begin(joined)
@@ -278,6 +307,7 @@ class Pipeline:
     def reset(self) -> None:
         """Forget every sample, window, pose, voxel and correction, what is aside too; the model stays loaded."""
         with self._intake_lock, self._world_lock:
+            self._line = TimeLine("An image")
             self._aside = MapsAside()
             self._begin(None)
 

@@ -18,6 +18,7 @@ class PipelineStats:
     windows: int = 0
     companions: int = 0  # views of the rig's other cameras in them
     failed_windows: int = 0
+    unposed_windows: int = 0  # the newest ones in a row, in which no keyframe has a pose of odometry
     submaps: int = 0
     resets: int = 0
     window_times_s: deque[float] = field(default_factory=lambda: deque(maxlen=200))

@@ -78,12 +78,18 @@ class Camera:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One camera image. `camera` is None when its calibration is unknown."""
+    """One camera image. `camera` is None when its calibration is unknown.
+
+    arrived_ns, of all samples: when it was heard or recorded, by one steady clock for all of a robot's sensors,
+    whatever that counts from; None where nobody knows. With it a wrong stamp is told from time that went elsewhere
+    (TimeLine), and a sensor on another clock is found (SensorClocks).
+    """
 
     stamp_ns: int
     image: Image
     camera: Camera | None = None
     frame_id: str = "camera"
+    arrived_ns: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +116,7 @@ class LidarScan:
     ring: NDArray[np.int32] | None = None
     point_times_ns: NDArray[np.int64] | None = None
     frame_id: str = "lidar"
+    arrived_ns: int | None = None
     remark: str = ""
 
 
@@ -122,6 +129,7 @@ class PoseSample:
     covariance: Array | None = None
     frame_id: str = "odom"
     child_frame_id: str = "base_link"
+    arrived_ns: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,6 +140,7 @@ class ImuSample:
     angular_velocity: Array
     linear_acceleration: Array
     frame_id: str = "imu"
+    arrived_ns: int | None = None
 
 
 #: Whatever a robot sends.

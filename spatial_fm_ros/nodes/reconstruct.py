@@ -76,13 +76,13 @@ class Reconstruct(LifecycleNode):
         self.health = InputHealth()
         self._settings = Parameters(self, self._is_fixed, self._on_parameters)
         self.config = self._settings.config()
-        self._tree = TransformTree(self, self._on_tf)
+        self._tree = TransformTree(self, self._on_tf, self._on_bad)
         latched = qos.overridden(self, qos.PUBLISHER, "~/status", qos.latched_output())
         self._status = self.create_publisher(ReconstructionStatus, "~/status", latched)
         self._diagnostics = Diagnostics(self, HealthReport(self).tasks())
         self._service_face = Services(self, lambda: self.session)
         self._jump = on_clock_jump_back(self, self._on_clock_jump_back)
-        self._clock_helper = hear_clock_apart(self)
+        self._clock_helper = hear_clock_apart(self, self._on_bad)
         group = MutuallyExclusiveCallbackGroup()
         self._report_timer = self.create_timer(1.0, self._report, callback_group=group, clock=STEADY)
         alone = MutuallyExclusiveCallbackGroup()
@@ -246,6 +246,14 @@ class Reconstruct(LifecycleNode):
         session = self.session
         if session is not None:
             session.on_tf()
+
+    @property
+    def tf_remarks(self) -> list[tuple[str, str]]:
+        """What is odd about /tf, as (input, sentence)."""
+        return self._tree.unstamped.remarks
+
+    def _on_bad(self, role: str, error: Exception) -> None:
+        self.health.tell_bad(self, role, error)
 
     def _on_clock_jump_back(self) -> None:
         self._tree.clear()

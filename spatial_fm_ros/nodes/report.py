@@ -9,11 +9,18 @@ from typing import TYPE_CHECKING
 from spatial_fm_ros.bridge.health import ERROR, OK, WARN, Finding, device_memory
 from spatial_fm_ros.bridge.topics import inspect_topic
 from spatial_fm_ros.core.calibration.told import in_words, sentences
+from spatial_fm_ros.core.intake.clocks import SAMPLES
 from spatial_fm_ros.core.types import ScaleState
 
 if TYPE_CHECKING:
     from spatial_fm_ros.core.pipeline import Pipeline
     from spatial_fm_ros.nodes.reconstruct import Reconstruct
+
+
+#: Images' stamps further than this from the simulated clock are of another time.
+OTHER_TIME_S = 60.0
+#: So many windows in a row without any pose are no accident.
+UNPOSED = 2
 
 
 class HealthReport:
@@ -84,11 +91,30 @@ class HealthReport:
         if missing:
             level = ERROR if any(each.startswith("image ") for each in missing) else WARN
             return Finding(level, f"Missing: {', '.join(missing)}. {' '.join(troubles)}".strip(), values)
+        if problem := self._simulated_time():
+            troubles.append(problem)
         if troubles:
             return Finding(WARN, " ".join(troubles), values)
         if not intake.running:
             return Finding(OK, "Paused by ~/set_running; images are ignored.", values)
         return Finding(OK, "All inputs arrive.", values)
+
+    def _simulated_time(self) -> str:
+        """What is wrong with the clock of a node with use_sim_time; empty without it."""
+        clock, session = self._node.get_clock(), self._node.session
+        if not clock.ros_time_is_active or session is None:
+            return ""
+        now = clock.now().nanoseconds
+        if not now:
+            return "use_sim_time is true, but nobody publishes /clock."
+        newest = session.intake.newest_stamp_ns
+        apart_s = 0.0 if newest is None else (newest - now) / 1e9
+        if abs(apart_s) < OTHER_TIME_S:
+            return ""
+        return (
+            f"Images are stamped {abs(apart_s):.0f} s {'after' if apart_s > 0 else 'before'} the time of /clock: is "
+            "their sender on simulated time too (use_sim_time)?"
+        )
 
     def _messages(self) -> Finding:
         bad = self._node.health.bad.copy()
@@ -97,6 +123,7 @@ class HealthReport:
         values = [(reason, str(count)) for reason, count in bad.most_common()]
         session = self._node.session
         remarks = session.intake.remarks if session is not None else []
+        remarks += self._node.tf_remarks
         if remarks:
             values += remarks
             if not fresh:
@@ -117,13 +144,20 @@ class HealthReport:
                 ("LiDAR scans dropped", str(poses.lidar.dropped)),
             ]
         values += [(f"{role}, seen from the camera", place) for role, place in poses.companion_places]
+        for sensor in SAMPLES:
+            later = pipeline.sensors.clocks.later_s(sensor)
+            if later is not None:
+                values.append((f"{sensor}: stamps later than those of images that arrive with them", f"{later:.2f} s"))
         unpaired = pipeline.sensors.companions.problem
         rig = poses.companion_problem or (unpaired and f"Rig: {unpaired}.")
-        said = (poses.problem, rig, transform.problem)
+        clocks = [_as_sentence(problem) for problem in (pipeline.sensors.clock_problem(sensor) for sensor in SAMPLES)]
+        said = (poses.problem, *clocks, rig, transform.problem)
         problems = [text for text in said if text]
         if problems:
             return Finding(WARN, " ".join(problems), values)
-        return Finding(OK, "Poses are used." if poses.gives_poses else "No poses are configured.", values)
+        if not poses.gives_poses:
+            return Finding(OK, "No poses are configured.", values)
+        return Finding(*_of_use(pipeline), values)
 
     def _calibration(self) -> Finding:
         session, config = self._node.session, self._node.config
@@ -155,6 +189,21 @@ class HealthReport:
         level = WARN if self._node.config.ros.require_metric or scale.state is ScaleState.CONFLICT else OK
         held = " Outputs are held back (require_metric)." if self._node.config.ros.require_metric else ""
         return Finding(level, f"Scale is {scale.state.value}: {scale.reason}.{held}", values)
+
+
+def _of_use(pipeline: Pipeline) -> tuple[bytes, str]:
+    """Whether keyframes get poses."""
+    if not len(pipeline.sensors.poses):
+        return OK, "No pose has come yet."
+    if pipeline.stats.unposed_windows >= UNPOSED:
+        return WARN, "Poses come, but none is of the time of the last windows' keyframes: too late, or too far apart."
+    if not pipeline.sensors.poses_reach_images:
+        return OK, "Poses come; none is of the time of an image yet."
+    return OK, "Poses are used."
+
+
+def _as_sentence(reason: str) -> str:
+    return reason and f"{reason[0].upper()}{reason[1:]}."
 
 
 def _set_aside(pipeline: Pipeline) -> list[tuple[str, str]]:

@@ -59,7 +59,8 @@ class Session:
         self.transform = MapTransform(node, tree, ros.map_frame)
         self.outputs = Outputs(node, pipeline, self.poses, self.transform)
         self.worker = Worker(pipeline, self._on_update, self._on_error, self._is_ready, self._is_silent)
-        self.intake = Intake(node, ros, pipeline, self.poses, health, self._on_stamps_jump_back)
+        self.intake = Intake(node, ros, pipeline, self.poses, health)
+        pipeline.on_new_time = self._on_new_time
         self._timers = [
             self._every(1.0 / rate, callback)
             for rate, callback in ((ros.map_rate_hz, self._publish_map), (ros.tf_rate_hz, self._repeat_tf))
@@ -138,9 +139,9 @@ class Session:
     def _on_error(self, error: Exception) -> None:
         self.intake.bad("window", error)
 
-    def _on_stamps_jump_back(self) -> None:
+    def _on_new_time(self, before: int, now: int) -> None:
         self._tree.clear()
-        self.set_aside("image stamps jumped back (a bag that starts over?)")
+        self.set_aside("the images' stamps went elsewhere and stayed there (a bag that starts over?)", before, now)
 
     def _is_ready(self) -> bool:
         """A window waits, and the pose of its newest keyframe has come or is given up."""
@@ -148,9 +149,7 @@ class Session:
             return False
         newest = self.intake.newest_keyframe
         others = self.poses.has_odometry_frame
-        # LiDAR odometry's newest stamp is the corrected one already.
-        late_ns = self.pipeline.sensors.correction.clock_ns("odometry") if others else 0
-        if newest is None or not self.poses.gives_poses or self.poses.newest_ns - late_ns >= newest.stamp_ns:
+        if newest is None or not self.poses.gives_poses or self.poses.newest_ns >= newest.stamp_ns:
             return True
         patience = POSE_PATIENCE_S if others else LIDAR_PATIENCE_S
         return time.monotonic() - newest.arrived_s > patience

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from spatial_fm_ros.core.config import Config
 from spatial_fm_ros.core.errors import InputError, ModelError, OutputError, SpatialFMError
+from spatial_fm_ros.core.intake.clocks import SAMPLES
 from spatial_fm_ros.core.interrupts import finishing
 from spatial_fm_ros.core.io.names import shown
 from spatial_fm_ros.core.io.writing import make_folder
@@ -122,6 +123,7 @@ class _Run:
                 self.broken = error
                 self.notes.append(f"Mapping ended early: {_sentence(error)}")
         self._note_lidar()
+        self._note_clocks()
         if self.cut_short:
             self.notes.append("The run was interrupted; this is the map up to then.")
         return RunTimes(mapping_s=time.perf_counter() - started, cpu_s=time.process_time() - cpu)
@@ -131,7 +133,11 @@ class _Run:
         if isinstance(sample, PoseSample) and not self._use_poses:
             return
         try:
-            self.pipeline.add(sample)
+            if isinstance(sample, LidarScan):
+                if self.pipeline.add_scan(sample) and self._lidar is not None:
+                    self._lidar.reset()  # time went back
+            else:
+                self.pipeline.add(sample)
             if isinstance(sample, Frame):
                 self.record.frame_stamps.append(sample.stamp_ns)
             elif isinstance(sample, CompanionFrame):
@@ -146,7 +152,7 @@ class _Run:
             else:
                 self.record.imu_samples += 1
         except InputError as error:
-            self.record.bad_samples[f"{type(sample).__name__}: {error}"] += 1
+            self.record.refuse(type(sample).__name__, str(error))
 
     def _take_lidar_pose(self, scan: LidarScan) -> None:
         """LiDAR odometry in the caller's thread: the same recording gives the same poses."""
@@ -154,10 +160,11 @@ class _Run:
             return
         pose = self._lidar.add(scan, self.source.rig)
         if pose is not None:
+            pose = replace(pose, arrived_ns=scan.arrived_ns)
             self.pipeline.sensors.add_lidar_pose(pose)
             self._record_pose(pose)
         elif self._lidar.problem:
-            self.record.bad_samples[f"LidarScan: {self._lidar.problem}"] += 1
+            self.record.refuse("LidarScan", self._lidar.problem)
 
     def _record_pose(self, sample: PoseSample) -> None:
         self.record.add_pose(replace(sample, stamp_ns=sample.stamp_ns + self._pose_offset_ns))
@@ -175,6 +182,11 @@ class _Run:
             )
         if self._lidar.restarts:
             self.notes.append(f"LiDAR odometry lost its way {self._lidar.restarts} times and began a new frame.")
+
+    def _note_clocks(self) -> None:
+        """Sensors whose stamps are not of the images' time."""
+        problems = [self.pipeline.sensors.clock_problem(sensor) for sensor in SAMPLES]
+        self.notes += [f"{problem[0].upper()}{problem[1:]}." for problem in problems if problem]
 
     def _updated(self, update: Update | None, progress: RunProgress) -> None:
         if update is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -21,6 +22,8 @@ from spatial_fm_ros.core.types import (
 )
 
 SAMPLES = 6
+#: Kinds of refused samples that are told apart.
+MOST_REASONS = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +80,17 @@ class RunRecord:
     odom_from_camera: dict[int, Array] = field(default_factory=dict)
     scale_states: dict[int, ScaleState] = field(default_factory=dict)
     samples: list[DepthSample] = field(default_factory=list)
+    _first_of: dict[str, str] = field(default_factory=dict)
     _every: int = 1
     _seen: int = 0
+
+    def refuse(self, kind: str, reason: str) -> None:
+        """Count a sample that could not be used. Reasons that differ by numbers alone are one, told by the first."""
+        words = re.sub(r"[0-9][0-9.e+-]*", "#", f"{kind}: {reason}")
+        if words not in self._first_of and len(self._first_of) >= MOST_REASONS:
+            words = f"{kind}: other reasons"
+            reason = "other reasons"
+        self.bad_samples[self._first_of.setdefault(words, f"{kind}: {reason}")] += 1
 
     def add_pose(self, sample: PoseSample) -> None:
         self.pose_stamps.append(sample.stamp_ns)

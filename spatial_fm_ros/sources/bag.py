@@ -20,7 +20,7 @@ from spatial_fm_ros.sources.bag_stamps import Stamps
 from spatial_fm_ros.sources.bag_transforms import StillEdges, child_name, edges_of
 from spatial_fm_ros.sources.base import NS, Source, SourceOptions
 from spatial_fm_ros.sources.reasons import Reasons
-from spatial_fm_ros.sources.reorder import by_stamp
+from spatial_fm_ros.sources.reorder import RecordingOrder, by_stamp
 from spatial_fm_ros.sources.topics import (
     LOOKED_AT,
     TF,
@@ -270,14 +270,16 @@ class BagSource(Source):
             topics.odometry: decode_odometry,
             topics.imu: decode_imu,
         }
-        kept = KeptFrames(self.options.every)
+        kept, order = KeptFrames(self.options.every), RecordingOrder(HORIZON_NS)
+        timed = self._bag.end_ns > self._bag.start_ns  # else nobody wrote down when messages came
         for topic, time_ns, message in self._bag.messages(names, self._start_ns, self._stop_ns):
             if isinstance(message, InputError):
                 self.bad[f"{shown(topic)}: {message}"] += 1
             elif topic in tf:
                 pose = self._pose_from_tf(topic, time_ns, message)
                 if pose is not None:
-                    yield pose.stamp_ns, lambda pose=pose: pose  # type: ignore[misc]
+                    pose = replace(pose, arrived_ns=time_ns if timed else None)
+                    yield order.of(pose.stamp_ns, time_ns), lambda pose=pose: pose  # type: ignore[misc]
             elif topic in infos:
                 for camera in cameras.values():
                     if topic == camera.topics.camera_info:
@@ -288,25 +290,33 @@ class BagSource(Source):
                 except InputError as error:
                     self.bad[f"{shown(topic)}: {error}"] += 1
                     continue
+                arrived = time_ns if timed else None
                 if topic == topics.camera.image:
+                    key = order.of_image(stamp, time_ns) + LOOKAHEAD_NS
                     if kept.take(stamp):
-                        yield stamp + LOOKAHEAD_NS, self._frame(self._camera.decoder(message, stamp))
+                        yield key, self._frame(self._camera.decoder(message, stamp), arrived)
                 elif topic in cameras:
-                    decode = cameras[topic].decoder(message, stamp)
-                    yield stamp + LOOKAHEAD_NS - COMPANION_LEAD_NS, _companion(decode, kept, stamp)
+                    decode, key = cameras[topic].decoder(message, stamp), order.of(stamp, time_ns)
+                    yield key + LOOKAHEAD_NS - COMPANION_LEAD_NS, _companion(decode, kept, stamp, arrived)
                 else:
-                    yield stamp, self._decoded(topic, decoders[topic], message, stamp)
+                    sample = self._decoded(topic, decoders[topic], message, stamp, arrived)
+                    yield order.of(stamp, time_ns), sample
 
-    def _frame(self, decode: Callable[[], Frame | None]) -> Callable[[], Frame | None]:
+    def _frame(self, decode: Callable[[], Frame | None], arrived_ns: int | None) -> Callable[[], Frame | None]:
         def make() -> Frame | None:
             frame = decode()
             self._admitted += frame is not None
-            return frame
+            return None if frame is None else replace(frame, arrived_ns=arrived_ns)
 
         return make
 
     def _decoded(
-        self, topic: str, decode: Callable[[Any], PoseSample | ImuSample | LidarScan], message: Any, stamp: int
+        self,
+        topic: str,
+        decode: Callable[[Any], PoseSample | ImuSample | LidarScan],
+        message: Any,
+        stamp: int,
+        arrived_ns: int | None,
     ) -> Callable[[], Sample | None]:
         def make() -> Sample | None:
             try:
@@ -314,7 +324,7 @@ class BagSource(Source):
             except InputError as error:
                 self.bad[f"{shown(topic)}: {error}"] += 1
                 return None
-            return sample if sample.stamp_ns == stamp else replace(sample, stamp_ns=stamp)
+            return replace(sample, stamp_ns=stamp, arrived_ns=arrived_ns)
 
         return make
 
@@ -339,9 +349,11 @@ def _has_frame(info: Any, frame: str) -> bool:
     return not isinstance(info, InputError) and frame_name(info.header, "") == frame
 
 
-def _companion(decode: Callable[[], Frame | None], kept: KeptFrames, stamp: int) -> Callable[[], CompanionFrame | None]:
+def _companion(
+    decode: Callable[[], Frame | None], kept: KeptFrames, stamp: int, arrived_ns: int | None
+) -> Callable[[], CompanionFrame | None]:
     def make() -> CompanionFrame | None:
         frame = decode() if kept.beside(stamp) else None
-        return None if frame is None else CompanionFrame(frame)
+        return None if frame is None else CompanionFrame(replace(frame, arrived_ns=arrived_ns))
 
     return make

@@ -12,6 +12,25 @@ T = TypeVar("T")
 JUMP_HORIZONS = 5
 
 
+class RecordingOrder:
+    """Keys to sort messages by: their stamps, or for stamps of another clock, and wrong ones, when they were recorded
+    beside the images."""
+
+    def __init__(self, horizon_ns: int) -> None:
+        self._horizon_ns = horizon_ns
+        self._lag_ns: int | None = None  # of the newest image: stamp after recording time
+
+    def of_image(self, stamp_ns: int, recorded_ns: int) -> int:
+        key = self.of(stamp_ns, recorded_ns)
+        self._lag_ns = stamp_ns - recorded_ns
+        return key
+
+    def of(self, stamp_ns: int, recorded_ns: int) -> int:
+        if self._lag_ns is None or abs(stamp_ns - recorded_ns - self._lag_ns) <= JUMP_HORIZONS * self._horizon_ns:
+            return stamp_ns
+        return recorded_ns + self._lag_ns
+
+
 def by_stamp(items: Iterable[tuple[int, T]], horizon_ns: int) -> Iterator[T]:
     """Items (key, value) in order of key, as far as they came within `horizon_ns` of the newest key.
 

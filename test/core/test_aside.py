@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from spatial_fm_ros.core.config import Config, IntakeConfig, MapConfig, ModelConfig, OracleConfig, WindowConfig
+from spatial_fm_ros.core.errors import InputError
 from spatial_fm_ros.core.models.oracle import OracleModel
 from spatial_fm_ros.core.pipeline import Pipeline
 from spatial_fm_ros.core.types import Frame, PoseSample, Sample
@@ -82,3 +85,31 @@ def test_maps_aside_are_bounded_and_a_persons_reset_forgets_them(drive: tuple[Si
     assert pipeline.aside_forgotten == 2 * whole.map_size
     pipeline.reset()
     assert pipeline.maps_aside() == []
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_poisoned_samples_leave_the_map_as_it_would_be(drive: tuple[Simulator, list[Sample]], timed: bool) -> None:
+    """Three of each kind in a row, an hour ahead and a day behind, all over the drive: refused, and that is all."""
+    clean, poisoned = pipeline_of(drive), pipeline_of(drive)
+    play(clean, drive[1])
+    refused = 0
+    for i, sample in enumerate(drive[1]):
+        arrived = i * 10_000_000 if timed else None
+        sample = replace(sample, arrived_ns=arrived)
+        if i % 60 == 59:
+            for offset_s in (3600, 3601, 3602, -86400, -86401, -86402):
+                wrong = replace(sample, stamp_ns=sample.stamp_ns + offset_s * 10**9)
+                try:
+                    poisoned.add(wrong)
+                except InputError as error:
+                    refused += 1
+                    assert "is stamped" in str(error)
+        poisoned.add(sample)
+        while poisoned.ready():
+            poisoned.step()
+    while poisoned.finish() is not None:
+        pass
+    assert refused > 6 and not poisoned.stats.resets
+    for a, b in zip(clean.trajectories(), poisoned.trajectories(), strict=True):
+        np.testing.assert_array_equal(a.stamps_ns, b.stamps_ns)
+    assert poisoned.sensors.poses.latest_ns == clean.sensors.poses.latest_ns

@@ -321,7 +321,7 @@ def settle(node):
             return
 
 
-def start_reconstruct(ros, truth_folder, parameters):
+def start_reconstruct(ros, truth_folder, parameters, name="reconstruct"):
     """The node in this process, spinning as its main() spins it."""
     from rclpy.executors import MultiThreadedExecutor
 
@@ -329,14 +329,14 @@ def start_reconstruct(ros, truth_folder, parameters):
 
     values = SMALL | {"model.oracle.truth": str(truth_folder)} | TOPICS | parameters
     overrides = [Parameter(name, value=value) for name, value in values.items()]
-    node = Reconstruct(context=ros.context, parameter_overrides=overrides)
+    node = Reconstruct(name, context=ros.context, parameter_overrides=overrides)
     return ros.spin(node, MultiThreadedExecutor(num_threads=4, context=ros.context))
 
 
 @pytest.fixture
 def reconstruct(ros, truth_folder):
     """Start the node: parameters as `{"ros.publish_tf": False}`."""
-    return lambda parameters=None: start_reconstruct(ros, truth_folder, parameters or {})
+    return lambda parameters=None, name="reconstruct": start_reconstruct(ros, truth_folder, parameters or {}, name)
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from spatial_fm_ros.core.calibration.visual_turns import VisualTurns
 from spatial_fm_ros.core.config import LidarConfig
 from spatial_fm_ros.core.errors import InputError
 from spatial_fm_ros.core.geometry.rotations import is_pose
+from spatial_fm_ros.core.intake.clocks import TOLD_S, SensorClocks
 from spatial_fm_ros.core.lidar.odometry import LidarOdometry
 from spatial_fm_ros.core.types import Array, Frame, ImuSample, LidarScan, PoseSample, Rig
 
@@ -28,12 +29,14 @@ NO_MOUNTING = Rig(body_from_camera=np.eye(4), body_from_lidar=np.eye(4))
 @dataclass(frozen=True, eq=False)
 class Comparison:
     """One sensor against the camera: what was found, or the reason why nothing was. `mounted`: TF knew how the sensor
-    is mounted, and the rotation found is what is wrong there; else it is the whole mounting."""
+    is mounted, and the rotation found is what is wrong there; else it is the whole mounting. `later_s`: by when samples
+    came, its stamps are so much later than the camera's, where that is too much for any delay."""
 
     sensor: str
     found: HandEye | None
     reason: str
     mounted: bool
+    later_s: float | None = None
 
 
 class CalibrationCheck:
@@ -48,20 +51,25 @@ class CalibrationCheck:
         self._lidar_config = lidar
         self._lidar: LidarOdometry | None = None
         self._heard: dict[str, str] = {}  # sensor -> what is wrong with its last bad sample
+        self._clocks = SensorClocks()
 
     def add(self, sample: Frame | ImuSample | PoseSample | LidarScan) -> None:
         """A sample that cannot be used is remembered as a reason, and left out."""
         if isinstance(sample, ImuSample):
             self._heard.setdefault("imu", "")
+            self._clocks.sample("imu", sample.stamp_ns, sample.arrived_ns)
             self._imu.append(sample)
         elif isinstance(sample, PoseSample):
             self._heard.setdefault("odometry", "")
+            self._clocks.sample("odometry", sample.stamp_ns, sample.arrived_ns)
             if is_pose(sample.odom_from_body, tolerance=1e-2):
                 self._poses.append(sample)
         elif isinstance(sample, LidarScan):
             self._heard.setdefault("lidar", "")
+            self._clocks.sample("lidar", sample.stamp_ns, sample.arrived_ns)
             self._add_scan(sample)
         else:
+            self._clocks.image(sample.stamp_ns, sample.arrived_ns)
             try:
                 self._visual.add(sample)
             except InputError as error:
@@ -80,6 +88,10 @@ class CalibrationCheck:
             if sensor not in self._heard:
                 continue
             mounting = sensor_from_camera.get(sensor)
+            later = self._clocks.later_s(sensor)
+            if later is not None and abs(later) >= TOLD_S:
+                done.append(Comparison(sensor, None, "its clock is another one", mounting is not None, later))
+                continue
             try:
                 turns = self._visual.turns()
                 if not len(turns) and "camera" in self._heard:

@@ -10,13 +10,8 @@ from scipy.spatial.transform import Rotation
 
 from spatial_fm_ros.core.calibration.check import Comparison
 from spatial_fm_ros.core.calibration.hand_eye import HandEye
+from spatial_fm_ros.core.intake.clocks import PARAMETERS
 
-#: The parameter that takes each sensor's time offset.
-PARAMETERS = {
-    "imu": "intake.imu_time_offset_s",
-    "odometry": "intake.pose_time_offset_s",
-    "lidar": "intake.lidar_time_offset_s",
-}
 NAMES = {"imu": "IMU", "odometry": "odometry", "lidar": "LiDAR"}
 AXES = ("x (right)", "y (down)", "z (forward)")
 #: Worth a correction: this many sigma, and more than this.
@@ -28,19 +23,32 @@ LIKE_THAT = np.radians(15.0)
 
 @dataclass(frozen=True)
 class Finding:
-    """A sentence; `wrong` where something should be changed."""
+    """A sentence; `wrong` where something should be changed, `open` where nothing could be compared."""
 
     sentence: str
     wrong: bool
+    open: bool = False
 
 
 def findings(comparison: Comparison, offsets_s: Mapping[str, float]) -> list[Finding]:
     """Sentences on one sensor. offsets_s: the parameters of PARAMETERS that the samples were moved by already."""
     name = NAMES[comparison.sensor]
+    if comparison.later_s is not None:
+        already, later = offsets_s.get(comparison.sensor, 0.0), comparison.later_s
+        return [
+            Finding(
+                f"{name}: its stamps are about {abs(later):.1f} s {'later' if later > 0 else 'earlier'} than the "
+                f"camera's, by when both came; set {PARAMETERS[comparison.sensor]}: {already - later:.1f} (or put both "
+                "on one clock), then compare again.",
+                True,
+            )
+        ]
     if comparison.found is None:
         return [
             Finding(
-                f"{name}: its clock and mounting could not be compared with the camera's: {comparison.reason}.", False
+                f"{name}: its clock and mounting could not be compared with the camera's: {comparison.reason}.",
+                wrong=False,
+                open=True,
             )
         ]
     found = comparison.found
@@ -59,7 +67,7 @@ def findings(comparison: Comparison, offsets_s: Mapping[str, float]) -> list[Fin
             f"{name}: nothing can be said of its mounting about {' and '.join(unseen)} of the camera; "
             "turn the robot about other axes too."
         )
-        said.append(Finding(sentence, False))
+        said.append(Finding(sentence, False, True))
     return said
 
 
@@ -95,7 +103,8 @@ def _mounting(name: str, found: HandEye) -> Finding:
             True,
         )
     if not found.seen.any():
-        return Finding(f"{name}: the robot turned too little to judge the rotation between camera and {name}.", False)
+        sentence = f"{name}: the robot turned too little to judge the rotation between camera and {name}."
+        return Finding(sentence, False, True)
     within = np.degrees(np.max(np.abs(turn) + 2 * found.rotation_sigma * found.seen))
     return Finding(f"{name}: the rotation between camera and {name} in TF is right within {within:.1f} deg.", False)
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from spatial_fm_ros.core.calibration.estimate import Estimate, SensorCorrection
-from spatial_fm_ros.core.calibration.report import AXES, NAMES, PARAMETERS
+from spatial_fm_ros.core.calibration.report import AXES, NAMES
 from spatial_fm_ros.core.config import CalibrationConfig, IntakeConfig
+from spatial_fm_ros.core.intake.clocks import PARAMETERS
 from spatial_fm_ros.core.types import Array
 
 #: Turns are told about axes whose angle is known better than this, rad.

@@ -14,10 +14,13 @@ from spatial_fm_ros.core.config import IntakeConfig
 from spatial_fm_ros.core.errors import InputError
 from spatial_fm_ros.core.geometry.rectify import Rectifier
 from spatial_fm_ros.core.geometry.rotations import is_pose
+from spatial_fm_ros.core.intake.stamps import TimeLine
 from spatial_fm_ros.core.types import Camera, Companion, CompanionPose, Frame, Image, Keyframe, Prediction, Rig, Window
 
 #: Cameras nearer to each other than this are one camera, or share a frame by mistake.
 LEAST_BASELINE_M = 1e-3
+#: More cameras than this are no rig: frames of images that change from one to the next.
+MOST_CAMERAS = 64
 #: Images of one camera that may come before the keyframe they belong to.
 WAITING_FRAMES = 8
 #: Keyframes whose companions are still waited for, and those whose companions are kept.
@@ -52,6 +55,7 @@ class CompanionBuffer:
     def clear(self) -> None:
         """Forget all images."""
         with self._lock:
+            self._lines: dict[str, TimeLine[None]] = {}  # by camera
             self._frames: dict[str, deque[Frame]] = {}  # newest images of each camera
             self._keyframes: deque[_Expected] = deque(maxlen=WAITING_KEYFRAMES)
             self._pairs: dict[int, dict[str, Companion]] = {}  # by keyframe id and frame
@@ -61,7 +65,7 @@ class CompanionBuffer:
     def add(self, frame: Frame, new_id: Callable[[], int]) -> None:
         """Take an image; `new_id` numbers the view it may become.
 
-        Raises InputError for one without calibration or that cannot be rectified.
+        Raises InputError for one without calibration, that cannot be rectified, or whose stamp is not of this time.
         """
         if frame.camera is None:
             raise InputError(
@@ -70,12 +74,20 @@ class CompanionBuffer:
             )
         self._rectifier.check(frame)
         with self._lock:
+            self._watch(frame)
             frames = self._frames.setdefault(frame.frame_id, deque(maxlen=WAITING_FRAMES))
             for keyframe in reversed(self._keyframes):
                 if self._belongs(frame, keyframe):
                     self._pair(keyframe, frame, new_id)
                     return
             frames.append(frame)
+
+    def _watch(self, frame: Frame) -> None:
+        if frame.frame_id not in self._lines and len(self._lines) >= MOST_CAMERAS:
+            raise InputError(f"Images of the rig's cameras come in over {MOST_CAMERAS} frames; one each is expected.")
+        line = self._lines.setdefault(frame.frame_id, TimeLine(f"An image of '{frame.frame_id}'"))
+        if line.admit(frame.stamp_ns, frame.arrived_ns, None).or_raise().moved:
+            self._frames.pop(frame.frame_id, None)
 
     def expect(self, keyframe: Keyframe, new_id: Callable[[], int]) -> None:
         """A keyframe was kept: images that came before it are looked through."""

@@ -15,7 +15,7 @@ from spatial_fm_ros.core.geometry.rotations import (
     pose_from,
     rotation_angle,
 )
-from spatial_fm_ros.core.intake.stamps import StampWatch
+from spatial_fm_ros.core.intake.stamps import Admitted, TimeLine
 from spatial_fm_ros.core.types import Array, PoseSample
 
 #: A step is a jump when it departs from constant velocity by more than a vehicle can accelerate.
@@ -23,13 +23,17 @@ JUMP_DISTANCE_M = 0.15
 JUMP_ACCELERATION = 20.0  # m/s^2
 JUMP_ANGLE_RAD = 0.35
 JUMP_ANGULAR_SPEED = 12.0  # rad/s
+#: Poses of a new line of time that wait for it to last.
+WAITING = 1000
 
 
 class PoseBuffer:
     """Poses of one body in one frame, the last `keep_s` seconds. Thread-safe.
 
     `jumps` counts steps no vehicle can make (a restarted odometry, a relocalisation) and changes of the
-    odometry frame; nothing is interpolated across one. `dropped` counts poses left out for their stamps.
+    odometry frame; nothing is interpolated across one. `dropped` counts poses left out for their stamps. `withheld`:
+    nothing is given out for now, for it is not known yet what the poses are of. `other_clock`: nor where their stamps
+    are of another clock than the camera's.
     """
 
     def __init__(self, max_gap_s: float, keep_s: float) -> None:
@@ -37,6 +41,7 @@ class PoseBuffer:
         self._max_gap_ns = round(max_gap_s * 1e9)
         self._keep_ns = round(keep_s * 1e9)
         self._lock = Lock()
+        self.withheld = False
         self.clear()
 
     def clear(self) -> None:
@@ -48,7 +53,8 @@ class PoseBuffer:
             self._jumped: list[bool] = []  # between the sample before and this one
             self.jumps = 0
             self.dropped = 0
-            self._watch = StampWatch(self._keep_ns)
+            self.other_clock = False
+            self._line: TimeLine[PoseSample] = TimeLine("A pose", WAITING, self._keep_ns)
 
     def __len__(self) -> int:
         return len(self._stamps)
@@ -59,9 +65,9 @@ class PoseBuffer:
         with self._lock:
             return self._stamps[-1] if self._stamps else None
 
-    def add(self, sample: PoseSample) -> None:
-        """Keep a pose; it replaces one of the same stamp, and is dropped when its stamp is far
-        from all others (see StampWatch).
+    def add(self, sample: PoseSample) -> Admitted[PoseSample]:
+        """Keep a pose; it replaces one of the same stamp. One whose stamp is not of this time is dropped for now: it
+        waits, and is used if that time lasts (see TimeLine).
 
         Raises InputError when `odom_from_body` is not a rigid pose.
         """
@@ -71,35 +77,39 @@ class PoseBuffer:
                 f"The pose of '{sample.child_frame_id}' in '{sample.frame_id}' at {sample.stamp_ns} ns is "
                 "not a rigid transform (NaN, or an orientation that is no rotation); check its sender."
             )
-        pose = pose_from(nearest_rotation(pose[:3, :3]), pose[:3, 3])
         with self._lock:
-            verdict = self._watch.judge(sample.stamp_ns, self._stamps[-1] if self._stamps else None)
-            if verdict == "drop":
-                self.dropped += 1
-                return
-            if verdict == "restart":
+            admitted = self._line.admit(sample.stamp_ns, sample.arrived_ns, sample)
+            self.dropped += bool(admitted.refused)
+            if admitted.moved and self._stamps and min(each.stamp_ns for each in admitted.items) <= self._stamps[-1]:
                 self._stamps, self._poses, self._frames, self._jumped = [], [], [], []
-            i = len(self._stamps)
-            if self._stamps and sample.stamp_ns <= self._stamps[-1]:
-                i = bisect_left(self._stamps, sample.stamp_ns)
-            if i < len(self._stamps) and self._stamps[i] == sample.stamp_ns:
-                self._poses[i], self._frames[i] = pose, sample.frame_id
-            else:
-                self._stamps.insert(i, sample.stamp_ns)
-                self._poses.insert(i, pose)
-                self._frames.insert(i, sample.frame_id)
-                self._jumped.insert(i, False)
-            for j in range(i, min(i + 3, len(self._stamps))):  # steps whose end, start or velocity it is
-                jumped = self._is_jump(j)
-                self.jumps += int(jumped) - int(self._jumped[j])
-                self._jumped[j] = jumped
-            self._drop_old()
+            for each in admitted.items:
+                self._insert(each)
+            return admitted
+
+    def _insert(self, sample: PoseSample) -> None:
+        pose = np.asarray(sample.odom_from_body, dtype=np.float64)
+        pose = pose_from(nearest_rotation(pose[:3, :3]), pose[:3, 3])
+        i = len(self._stamps)
+        if self._stamps and sample.stamp_ns <= self._stamps[-1]:
+            i = bisect_left(self._stamps, sample.stamp_ns)
+        if i < len(self._stamps) and self._stamps[i] == sample.stamp_ns:
+            self._poses[i], self._frames[i] = pose, sample.frame_id
+        else:
+            self._stamps.insert(i, sample.stamp_ns)
+            self._poses.insert(i, pose)
+            self._frames.insert(i, sample.frame_id)
+            self._jumped.insert(i, False)
+        for j in range(i, min(i + 3, len(self._stamps))):  # steps whose end, start or velocity it is
+            jumped = self._is_jump(j)
+            self.jumps += int(jumped) - int(self._jumped[j])
+            self._jumped[j] = jumped
+        self._drop_old()
 
     def at(self, stamp_ns: int) -> Array | None:
         """odom_from_body [4, 4] at a stamp; None outside the buffer, in a long gap and across a jump."""
         with self._lock:
             i = bisect_left(self._stamps, stamp_ns)
-            if i == len(self._stamps):
+            if self.withheld or self.other_clock or i == len(self._stamps):
                 return None
             if self._stamps[i] == stamp_ns:
                 return self._poses[i].copy()

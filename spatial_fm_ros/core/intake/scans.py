@@ -7,17 +7,22 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Generic, Protocol, TypeVar
 
-from spatial_fm_ros.core.intake.stamps import StampWatch
+from spatial_fm_ros.core.intake.stamps import Admitted, TimeLine
 from spatial_fm_ros.core.types import ImuSample, LidarScan
 
 #: Memory of all kept scans together; 60 s of a dense LiDAR would take a gigabyte.
 SCAN_BYTES = 256 * 2**20
 IMU_BYTES = 32 * 2**20
+#: Samples of a new line of time that wait for it to last.
+WAITING_SCANS, WAITING_IMU = 20, 1000
 
 
 class Stamped(Protocol):
     @property
     def stamp_ns(self) -> int: ...
+
+    @property
+    def arrived_ns(self) -> int | None: ...
 
 
 Sample = TypeVar("Sample", bound=Stamped)
@@ -26,12 +31,14 @@ Sample = TypeVar("Sample", bound=Stamped)
 class TimeBuffer(Generic[Sample]):
     """Samples sorted by stamp: the last `keep_s` seconds, and no more than `max_bytes`. Thread-safe.
 
-    `dropped` counts samples left out for a stamp far from all others (see StampWatch), and those that left
-    early for lack of memory.
+    `dropped` counts samples left out for a stamp that is not of this time (see TimeLine), and those that left
+    early for lack of memory. `other_clock`: nothing is given out, for the stamps are of another clock than the
+    camera's.
     """
 
-    def __init__(self, keep_s: float, max_bytes: int, size_of: Callable[[Sample], int]) -> None:
-        """`size_of` tells the bytes of one sample."""
+    def __init__(self, what: str, keep_s: float, max_bytes: int, size_of: Callable[[Sample], int], hold: int) -> None:
+        """`what`: a sample in words; `size_of` tells the bytes of one; `hold`: see TimeLine."""
+        self._what, self._hold = what, hold
         self._keep_ns = round(keep_s * 1e9)
         self._max_bytes = max_bytes
         self._size_of = size_of
@@ -45,7 +52,8 @@ class TimeBuffer(Generic[Sample]):
             self._samples: list[Sample] = []
             self._bytes = 0
             self.dropped = 0
-            self._watch = StampWatch(self._keep_ns)
+            self.other_clock = False
+            self._line: TimeLine[Sample] = TimeLine(self._what, self._hold, self._keep_ns)
 
     def __len__(self) -> int:
         return len(self._stamps)
@@ -56,25 +64,29 @@ class TimeBuffer(Generic[Sample]):
         with self._lock:
             return self._stamps[-1] if self._stamps else None
 
-    def add(self, sample: Sample) -> None:
-        """Keep a sample; one of the same stamp is replaced."""
+    def add(self, sample: Sample) -> Admitted[Sample]:
+        """Keep a sample; one of the same stamp is replaced. One whose stamp is not of this time is dropped for now:
+        it waits, and is used if that time lasts (see TimeLine)."""
         with self._lock:
-            stamp_ns = sample.stamp_ns
-            verdict = self._watch.judge(stamp_ns, self._stamps[-1] if self._stamps else None)
-            if verdict == "drop":
-                self.dropped += 1
-                return
-            if verdict == "restart":
+            admitted = self._line.admit(sample.stamp_ns, sample.arrived_ns, sample)
+            self.dropped += bool(admitted.refused)
+            if admitted.moved and self._stamps and min(each.stamp_ns for each in admitted.items) <= self._stamps[-1]:
                 self._stamps, self._samples, self._bytes = [], [], 0
-            i = bisect_left(self._stamps, stamp_ns)
-            if i < len(self._stamps) and self._stamps[i] == stamp_ns:
-                self._bytes -= self._size_of(self._samples[i])
-                self._samples[i] = sample
-            else:
-                self._stamps.insert(i, stamp_ns)
-                self._samples.insert(i, sample)
-            self._bytes += self._size_of(sample)
-            self._drop_old()
+            for each in admitted.items:
+                self._insert(each)
+            return admitted
+
+    def _insert(self, sample: Sample) -> None:
+        stamp_ns = sample.stamp_ns
+        i = bisect_left(self._stamps, stamp_ns)
+        if i < len(self._stamps) and self._stamps[i] == stamp_ns:
+            self._bytes -= self._size_of(self._samples[i])
+            self._samples[i] = sample
+        else:
+            self._stamps.insert(i, stamp_ns)
+            self._samples.insert(i, sample)
+        self._bytes += self._size_of(sample)
+        self._drop_old()
 
     def shift(self, later_ns: int, moved: Callable[[Sample, int], Sample]) -> None:
         """Move all stamps: the sensor's clock has turned out to be another. `moved`: a sample with a later stamp."""
@@ -89,13 +101,15 @@ class TimeBuffer(Generic[Sample]):
             i = bisect_left(self._stamps, stamp_ns)
             around = [j for j in (i - 1, i) if 0 <= j < len(self._stamps)]
             best = min(around, key=lambda j: abs(self._stamps[j] - stamp_ns), default=None)
-            if best is None or abs(self._stamps[best] - stamp_ns) > tolerance_ns:
+            if self.other_clock or best is None or abs(self._stamps[best] - stamp_ns) > tolerance_ns:
                 return None
             return self._samples[best]
 
     def between(self, first_ns: int, last_ns: int) -> list[Sample]:
         """Samples with first_ns <= stamp <= last_ns, in order of time."""
         with self._lock:
+            if self.other_clock:
+                return []
             return self._samples[bisect_left(self._stamps, first_ns) : bisect_right(self._stamps, last_ns)]
 
     def _drop_old(self) -> None:
@@ -114,14 +128,14 @@ class ScanBuffer(TimeBuffer[LidarScan]):
     """LiDAR scans by time."""
 
     def __init__(self, keep_s: float, max_bytes: int = SCAN_BYTES) -> None:
-        super().__init__(keep_s, max_bytes, _scan_bytes)
+        super().__init__("A LiDAR scan", keep_s, max_bytes, _scan_bytes, WAITING_SCANS)
 
 
 class ImuBuffer(TimeBuffer[ImuSample]):
     """IMU samples by time."""
 
     def __init__(self, keep_s: float, max_bytes: int = IMU_BYTES) -> None:
-        super().__init__(keep_s, max_bytes, _imu_bytes)
+        super().__init__("An IMU sample", keep_s, max_bytes, _imu_bytes, WAITING_IMU)
 
 
 def _scan_bytes(scan: LidarScan) -> int:

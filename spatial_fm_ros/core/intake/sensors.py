@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from threading import Lock
@@ -12,10 +13,18 @@ from scipy.spatial.transform import Rotation
 
 from spatial_fm_ros.core.config import IntakeConfig
 from spatial_fm_ros.core.geometry.rotations import invert_pose, pose_from
+from spatial_fm_ros.core.intake.clocks import SensorClocks, heard_apart, none_near
 from spatial_fm_ros.core.intake.companions import CompanionBuffer
 from spatial_fm_ros.core.intake.poses import PoseBuffer
-from spatial_fm_ros.core.intake.scans import ImuBuffer, ScanBuffer
+from spatial_fm_ros.core.intake.scans import ImuBuffer, ScanBuffer, TimeBuffer
 from spatial_fm_ros.core.types import Array, ImuSample, LidarScan, PoseSample, Rig
+
+#: Images that sensors are looked for at: one in this time, so many of them.
+IMAGE_EVERY_NS, IMAGES = 100_000_000, 60
+#: Before so much of them was seen, what is late is no fault.
+SEEN_NS = 2_000_000_000
+#: A sample is near an image within this; poses are by `intake.pose_max_gap_s`.
+NEAR_S = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +58,8 @@ class Sensors:
         self.scans = ScanBuffer(config.buffer_s)
         self.imu = ImuBuffer(config.buffer_s)
         self.companions = CompanionBuffer(config)
+        self.clocks = SensorClocks()
+        self._images: deque[int] = deque(maxlen=IMAGES)  # stamps of recent images
 
     @property
     def rig(self) -> Rig:
@@ -71,26 +82,85 @@ class Sensors:
             self.imu.shift(later["imu"], _moved)
             self._rig = corrected_rig(self.told_rig, correction, self.poses_of_lidar)
 
+    def add_image(self, stamp_ns: int, arrived_ns: int | None) -> None:
+        """An image of the camera came: what the others say is compared with its time."""
+        with self._lock:
+            self.clocks.image(stamp_ns, arrived_ns)
+            if not self._images or abs(stamp_ns - self._images[-1]) >= IMAGE_EVERY_NS:
+                self._images.append(stamp_ns)
+
     def add_pose(self, sample: PoseSample) -> None:
-        """Raises InputError for a pose that is none."""
+        """Raises InputError for a pose that is none, and for one whose stamp is not of this time."""
         with self._lock:
             offset_ns = _ns(self.config.pose_time_offset_s) - self.correction.clock_ns("odometry")
-            self.poses.add(_moved(sample, offset_ns))
+            sample = _moved(sample, offset_ns)
+            self.poses.add(sample).or_raise()
+            self.clocks.sample("odometry", sample.stamp_ns, sample.arrived_ns)
+            self.poses.other_clock = self.clocks.is_other("odometry")
 
     def add_lidar_pose(self, sample: PoseSample) -> None:
-        """A pose of LiDAR odometry: it is on the LiDAR's clock. Raises InputError for a pose that is none."""
+        """A pose of LiDAR odometry: it is on the LiDAR's clock. Raises InputError as `add_pose`."""
         with self._lock:
             self.poses_of_lidar = True
-            self.poses.add(_moved(sample, self._lidar_offset_ns()))
+            self.poses.add(_moved(sample, self._lidar_offset_ns())).or_raise()
+            self.poses.other_clock = self.clocks.is_other("lidar")
 
-    def add_scan(self, scan: LidarScan) -> None:
+    def add_scan(self, scan: LidarScan) -> bool:
+        """True when time went back: this scan is older than those before, and belongs to another time.
+
+        Raises InputError for one whose stamp is not of this time.
+        """
         with self._lock:
-            self.scans.add(_moved(scan, self._lidar_offset_ns()))
+            scan = _moved(scan, self._lidar_offset_ns())
+            before = self.scans.latest_ns
+            moved = self.scans.add(scan).or_raise().moved
+            self.clocks.sample("lidar", scan.stamp_ns, scan.arrived_ns)
+            self.scans.other_clock = self.clocks.is_other("lidar")
+            return moved and before is not None and scan.stamp_ns <= before
 
     def add_imu(self, sample: ImuSample) -> None:
+        """Raises InputError for a sample whose stamp is not of this time."""
         with self._lock:
             offset_ns = _ns(self.config.imu_time_offset_s) - self.correction.clock_ns("imu")
-            self.imu.add(_moved(sample, offset_ns))
+            sample = _moved(sample, offset_ns)
+            self.imu.add(sample).or_raise()
+            self.clocks.sample("imu", sample.stamp_ns, sample.arrived_ns)
+            self.imu.other_clock = self.clocks.is_other("imu")
+
+    def clock_problem(self, sensor: str, within_s: float | None = None) -> str:
+        """Why what a sensor ('odometry', 'lidar', 'imu') says is not of the time of any recent image, with the offset
+        that would mend it; empty where it is, and where one of both was not heard. within_s: as it is said."""
+        with self._lock:
+            if not self.clocks.compares(sensor):
+                return ""
+            configured = {
+                "odometry": self.config.pose_time_offset_s,
+                "lidar": self.config.lidar_time_offset_s,
+                "imu": self.config.imu_time_offset_s,
+            }[sensor]
+            if within_s is None:
+                within_s = self.config.pose_max_gap_s if sensor == "odometry" else NEAR_S
+            later = self.clocks.later_s(sensor)
+            if self.clocks.is_other(sensor):
+                return none_near(sensor, within_s, later, configured)
+            if self._images[-1] - self._images[0] >= SEEN_NS and not self._is_near(sensor):
+                return none_near(sensor, within_s, later, configured)
+            if later is not None and abs(later) >= self.clocks.told_s:
+                return heard_apart(sensor, later, configured)
+            return ""
+
+    @property
+    def poses_reach_images(self) -> bool:
+        """There is a pose at the time of some recent image."""
+        with self._lock:
+            return any(self.poses.at(stamp) is not None for stamp in self._images)
+
+    def _is_near(self, sensor: str) -> bool:
+        """Some recent image has a sample of the sensor near it."""
+        if sensor == "odometry":
+            return self.poses.withheld or any(self.poses.at(stamp) is not None for stamp in self._images)
+        buffer: TimeBuffer[LidarScan] | TimeBuffer[ImuSample] = self.scans if sensor == "lidar" else self.imu
+        return any(buffer.nearest(stamp, _ns(NEAR_S)) is not None for stamp in self._images)
 
     def odom_from_camera(self, stamp_ns: int) -> Array | None:
         """[4, 4] at a stamp, None where poses do not reach; without an extrinsic, poses are the camera's own."""
@@ -101,11 +171,14 @@ class Sensors:
         return pose
 
     def clear(self) -> None:
-        """Forget all samples; the rig and its correction stay."""
+        """Forget all samples, and what they said of clocks; the rig and its correction stay."""
         self.poses.clear()
         self.scans.clear()
         self.imu.clear()
         self.companions.clear()
+        with self._lock:
+            self.clocks = SensorClocks()
+            self._images.clear()
 
     def _lidar_offset_ns(self) -> int:
         return _ns(self.config.lidar_time_offset_s) - self.correction.clock_ns("lidar")

@@ -77,7 +77,7 @@ class InertialObserver:
         try:
             keyframes, steps = self._steps(window)
         except InputError as error:
-            return unusable(self.name, str(error))
+            return unusable(self.name, self.sensors.clock_problem("imu") or str(error))
         camera_from_imu = invert_pose(rig.body_from_camera) @ rig.body_from_imu
         views = _views(keyframes, camera_from_imu)
         check = check_rotations(views.world_from_imu, steps, self._covariance, self.config.max_rotation_error_deg)

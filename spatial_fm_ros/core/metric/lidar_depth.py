@@ -90,6 +90,8 @@ class LidarDepthObserver:
         near = [(k, nearest_scan(self.sensors.scans, k.stamp_ns, gap_ns)) for k in keyframes]
         pairs = [(k, scan) for k, scan in near if scan is not None]
         if not pairs:
+            if problem := self.sensors.clock_problem("lidar", options.max_gap_s):
+                return [], problem
             newest = self.sensors.scans.latest_ns
             behind = (keyframes[-1].stamp_ns - newest) * 1e-9 if newest is not None else float("nan")
             return [], (

@@ -40,7 +40,7 @@ class PoseObserver:
             k for k in window.keyframes if k.odom_from_camera is not None and np.isfinite(k.world_from_camera).all()
         ]
         if not known:
-            return None
+            return self._without()
         newer, jump = self._since_jump(known)
         if len(newer) < self.config.min_keyframes:
             reason = f"{len(newer)} keyframes of the window have a pose, {self.config.min_keyframes} needed"
@@ -52,6 +52,15 @@ class PoseObserver:
         except InputError as error:
             return unusable(self.name, f"orientations of odometry and images have nothing in common: {error}")
         return self._judged(found, len(newer), jump)
+
+    def _without(self) -> ScaleObservation | None:
+        """No keyframe of the window has a pose: none where there is no odometry at all."""
+        if not len(self.sensors.poses):
+            return None
+        sensor = "lidar" if self.sensors.poses_of_lidar else "odometry"
+        if problem := self.sensors.clock_problem(sensor):
+            return unusable(self.name, problem)
+        return unusable(self.name, "no pose is of the window's time")
 
     def rescaled(self, factor: float) -> None:
         """Nothing is remembered."""

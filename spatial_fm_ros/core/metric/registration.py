@@ -164,7 +164,8 @@ class RegistrationObserver:
         scans = [nearest_scan(self.sensors.scans, k.stamp_ns, gap) for k in keyframes]
         near = [(i, thinned(scan, self._range)) for i, scan in enumerate(scans) if scan is not None]
         if not near:
-            return f"no scan within {self.config.lidar.max_gap_s} s of an image"
+            gap_s = self.config.lidar.max_gap_s
+            return self.sensors.clock_problem("lidar", gap_s) or f"no scan within {gap_s} s of an image"
         scale = 0.0
         for _ in range(3):
             placed = {i: placer.by_window(scan, keyframes[i].stamp_ns, scale) for i, scan in near}
