@@ -7,8 +7,11 @@ die() {
   exit 1
 }
 
-# step NAME LOG CMD...: run CMD with its output in LOG; say what it is doing every five seconds.
-step() {
+# step NAME LOG CMD...: run CMD with its output in LOG, or end with why it failed.
+step() { attempt "$@" || explain_failure "$1" "$2"; }
+
+# attempt NAME LOG CMD...: run CMD with its output in LOG; say what it is doing every five seconds. Gives its status.
+attempt() {
   local name=$1 log=$2 pid status=0 start=$SECONDS next=5 line
   shift 2
   mkdir -p "$(dirname "$log")"
@@ -28,11 +31,8 @@ step() {
   done
   wait "$pid" || status=$?
   trap - INT TERM
-  if [ $status -eq 0 ]; then
-    say "$name: done in $((SECONDS - start)) s"
-  else
-    explain_failure "$name" "$log"
-  fi
+  [ $status -ne 0 ] || say "$name: done in $((SECONDS - start)) s"
+  return $status
 }
 
 # One sentence for the usual causes, then the end of the log.
@@ -96,7 +96,7 @@ clean_all() {
   for mark in "$cache"/*/done.* "$cache"/*/begun.*; do
     [ ! -e "$mark" ] || rm -rf "$(dirname "$mark")"
   done
-  rm -rf "$cache/build" "$cache/tools" "$cache/logs" "$cache/lock"
+  rm -rf "$cache/build" "$cache/tools" "$cache/logs" "$cache/lock" "$cache/uv" "$cache/python"
 }
 
 # use_large_messages FOLDER: the Fast DDS profile that fits this machine's shared memory, unless one is set.

@@ -48,12 +48,15 @@ def fake_python(folder: Path, name: str, version: str) -> None:
 class TestPython:
     """Which Python 3.12 is taken."""
 
+    def tools(self, folder: Path, *names: str) -> Path:
+        folder.mkdir()
+        for name in names:
+            (folder / name).symlink_to(shutil.which(name))
+        return folder
+
     def find(self, tmp_path: Path, path: list[Path]) -> subprocess.CompletedProcess[str]:
         # The few commands that find_python itself needs, and no Python among them.
-        tools = tmp_path / "tools"
-        tools.mkdir()
-        for name in ("bash", "dirname", "mkdir", "sh"):
-            (tools / name).symlink_to(shutil.which(name))
+        tools = self.tools(tmp_path / "tools", "bash", "dirname", "mkdir", "sh")
         everything = ":".join(map(str, [*path, tools]))
         return bash(
             'find_python; echo "$python"',
@@ -75,6 +78,33 @@ class TestPython:
         fake_python(tmp_path / ".pyenv/versions/3.12.9/bin", "python3.12", "3.12")
         result = self.find(tmp_path, [tmp_path / "shims"])
         assert result.stdout.strip() == str(tmp_path / ".pyenv/versions/3.12.9/bin/python3.12")
+
+    def test_any_python_from_39_on_brings_uv_which_fetches_one(self, tmp_path: Path) -> None:
+        """Its pip and uv are played here: both want a network. Older ones are passed over."""
+        fetched = tmp_path / "fetched" / "python3.12"
+        fake_python(fetched.parent, "made", "3.12")
+        uv = "#!/bin/sh\necho $* in $UV_PYTHON_INSTALL_DIR >&2\n"
+        uv += f"case $2 in install) cp {fetched.parent}/made {fetched};; find) echo {fetched};; esac\n"
+        (tmp_path / "played_uv").write_text(uv)
+        old, brings = tmp_path / "old" / "python3", tmp_path / "some" / "python3"
+        for file, sees in ((old, "exit 1"), (brings, "exit 0")):
+            file.parent.mkdir()
+            file.write_text(
+                "#!/bin/sh\n"
+                f'case "$*" in *"< (3, 9)"*) {sees};; *"(3, 12)"*) exit 1;; *--version) exit 0;; *install*--target*)\n'
+                "  while [ $1 != --target ]; do shift; done\n"
+                f'  mkdir -p "$2/bin"; cp {tmp_path}/played_uv "$2/bin/uv"; chmod +x "$2/bin/uv";; esac\n'
+            )
+            file.chmod(0o755)
+        tools = [
+            old.parent,
+            brings.parent,
+            self.tools(tmp_path / "more", "cp", "chmod", "rm", "mv", "sleep", "tail", "tr"),
+        ]
+        result = self.find(tmp_path, tools)
+        assert result.stdout.strip() == str(fetched.parent / "made"), result.stderr
+        assert f"in {tmp_path}/python" in (tmp_path / "logs" / "uv.log").read_text()
+        assert "bringing uv" in result.stderr and "ERROR" not in result.stderr
 
     def test_none_is_one_sentence_with_the_remedies(self, tmp_path: Path) -> None:
         fake_python(tmp_path / "old", "python3", "3.11")
@@ -121,8 +151,12 @@ class TestFailures:
     @pytest.mark.skipif("SPATIAL_FM_PIP_ROS" not in os.environ, reason="ROS 2 is sourced, nothing comes from PyPI")
     def test_no_network(self, tmp_path: Path) -> None:
         environment = plain_environment(
-            SPATIAL_FM_CACHE=str(tmp_path), PIP_INDEX_URL="http://127.0.0.1:9/simple", PIP_CONFIG_FILE=os.devnull,
-            PIP_FIND_LINKS="", PIP_EXTRA_INDEX_URL="", PIP_RETRIES="0",
+            SPATIAL_FM_CACHE=str(tmp_path),
+            PIP_INDEX_URL="http://127.0.0.1:9/simple",
+            PIP_CONFIG_FILE=os.devnull,
+            PIP_FIND_LINKS="",
+            PIP_EXTRA_INDEX_URL="",
+            PIP_RETRIES="0",
         )
         result = subprocess.run([ROOT / "scripts/with_env", "true"], env=environment, capture_output=True, text=True)
         assert result.returncode == 1
