@@ -1,0 +1,43 @@
+"""The public names, and README's program with them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import spatial_fm_ros
+from spatial_fm_ros.evaluation.trajectory import evaluate_trajectory
+from spatial_fm_ros.evaluation.tum import read_tum
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_public_names_are_what_they_were() -> None:
+    assert set(spatial_fm_ros.__all__) == {
+        "Config", "Pipeline", "SourceOptions", "SpatialFMError", "load_config", "open_source", "read_cloud",
+        "read_tum", "write_cloud", "write_tum",
+    }  # fmt: skip
+    for name in spatial_fm_ros.__all__:
+        assert getattr(spatial_fm_ros, name).__name__ == name and name in dir(spatial_fm_ros)
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    code = "import sys, spatial_fm_ros; print({'torch', 'cv2', 'numpy', 'rclpy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_the_program_of_the_readme_maps_a_bag(recorded: Path, tmp_path: Path) -> None:
+    program = (ROOT / "README.md").read_text().partition("```python\n")[2].partition("```")[0]
+    assert len(program.strip().splitlines()) <= 16
+    (tmp_path / "my_bag").symlink_to(recorded / "bag")
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, env=os.environ, timeout=250
+    )
+    assert done.returncode == 0, done.stderr
+    assert "metric" in done.stdout.lower()
+    truth = read_tum(recorded / "bag" / "truth" / "poses.tum")
+    assert evaluate_trajectory(read_tum(tmp_path / "poses_0.tum"), truth).se3.ate.rmse < 0.1
+    assert len(spatial_fm_ros.read_cloud(tmp_path / "map.ply")) > 1000
