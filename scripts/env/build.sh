@@ -5,8 +5,28 @@ checkout_key=$(printf '%s' "$checkout" | sha256sum | cut -c1-8)
 
 # Sets workspace and install for this checkout and this ROS.
 workspace_paths() {
-  workspace=$cache/build/$checkout_key-$ros_key
+  workspace=$(build_folder)/$checkout_key-$ros_key
   install=$workspace/install/$package
+}
+
+# Where builds lie: in the cache, or where its path has letters that the message generator loses, in a folder of
+# this user's alone beside the system's temporary files.
+build_folder() {
+  local folder=$cache/build
+  case $folder in
+    *[!\ -~]*) folder=/var/tmp/spatial_fm_ros-$(id -u)-$(printf '%s' "$cache" | sha256sum | cut -c1-8) ;;
+  esac
+  printf '%s' "$folder"
+}
+
+# Nobody else may have made the folder beside the temporary files, or write into it.
+own_build_folder() {
+  local folder
+  folder=$(build_folder)
+  [ "$folder" != "$cache/build" ] || return 0
+  mkdir -m 700 "$folder" 2>/dev/null || true
+  [ -d "$folder" ] && [ ! -L "$folder" ] && [ -O "$folder" ] && [ "$(stat -c %a "$folder")" = 700 ] ||
+    die "The folder $folder must be this user's own, with mode 700; remove it, or set SPATIAL_FM_CACHE to a path of plain letters."
 }
 
 # Changes here need the compiler.
@@ -29,6 +49,7 @@ build_package() {
   compiled=$(compiled_state | sha256sum)
   linked=$(linked_state | sha256sum)
   if is_built "$compiled" compiled && is_built "$linked" linked; then return; fi
+  own_build_folder
   mkdir -p "$workspace"
   hold_lock "$workspace/lock" "building the package"
   if ! is_built "$compiled" compiled; then

@@ -96,7 +96,7 @@ clean_all() {
   for mark in "$cache"/*/done.* "$cache"/*/begun.*; do
     [ ! -e "$mark" ] || rm -rf "$(dirname "$mark")"
   done
-  rm -rf "$cache/build" "$cache/tools" "$cache/logs" "$cache/lock" "$cache/uv" "$cache/python"
+  rm -rf "$cache/build" "$(build_folder)" "$cache/tools" "$cache/logs" "$cache/lock" "$cache/uv" "$cache/python"
 }
 
 # use_large_messages FOLDER: the Fast DDS profile that fits this machine's shared memory, unless one is set.
