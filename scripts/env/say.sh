@@ -99,6 +99,16 @@ clean_all() {
   rm -rf "$cache/build" "$(build_folder)" "$cache/tools" "$cache/logs" "$cache/lock" "$cache/uv" "$cache/python"
 }
 
+# ROS's own tools end where they cannot write their logs.
+use_writable_logs() {
+  local folder=${ROS_LOG_DIR:-${ROS_HOME:-${HOME:-/nonexistent}/.ros}/log}
+  { mkdir -p "$folder" 2>/dev/null && [ -w "$folder" ]; } || {
+    export ROS_LOG_DIR=$cache/ros_logs
+    mkdir -p "$ROS_LOG_DIR"
+    say "$folder cannot be written; ROS logs go to $ROS_LOG_DIR"
+  }
+}
+
 # use_large_messages FOLDER: the Fast DDS profile that fits this machine's shared memory, unless one is set.
 use_large_messages() {
   local free

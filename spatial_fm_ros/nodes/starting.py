@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -27,7 +29,11 @@ _REMEDIES = {
 
 
 def init_ros(argv: Sequence[str] | None, **options: Any) -> None:
-    """rclpy.init. Raises ConfigError for arguments behind --ros-args, or parameter files, that ROS refuses."""
+    """rclpy.init. Raises ConfigError for arguments behind --ros-args, or parameter files, that ROS refuses.
+
+    Where ROS's folder for logs cannot be written, which would end rclpy, they go to a temporary one.
+    """
+    _use_writable_logs()
     with _in_a_sentence():
         rclpy.init(args=None if argv is None else list(argv), **options)
 
@@ -42,6 +48,22 @@ def tell_foreign_files(node: Node, argv: Sequence[str] | None) -> None:
     """Log each parameter file that holds nothing for this node."""
     for sentence in foreign_files(sys.argv if argv is None else argv, node.get_fully_qualified_name()):
         node.get_logger().warning(sentence)
+
+
+def _use_writable_logs() -> None:
+    """ROS_LOG_DIR as rcl would choose it, or a new folder beside the temporary files."""
+    home = os.environ.get("ROS_HOME") or os.path.join(os.path.expanduser("~"), ".ros")
+    folder = os.environ.get("ROS_LOG_DIR") or os.path.join(home, "log")
+    try:
+        os.makedirs(folder, exist_ok=True)
+        if os.access(folder, os.W_OK | os.X_OK):
+            return
+        reason = "Permission denied"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    chosen = tempfile.mkdtemp(prefix="spatial_fm_ros_log_")
+    print(f"ROS logs go to {chosen}: {shown(folder)} cannot be written ({reason}).", file=sys.stderr)
+    os.environ["ROS_LOG_DIR"] = chosen
 
 
 @contextmanager
