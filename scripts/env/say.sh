@@ -86,8 +86,9 @@ need_apt() {
 
 # Tools that would leave caches in the checkout leave them in the cache folder.
 keep_checkout_clean() {
-  export RUFF_CACHE_DIR=$cache/tools/ruff MYPY_CACHE_DIR=$cache/tools/mypy
-  export HYPOTHESIS_STORAGE_DIRECTORY=$cache/tools/hypothesis
+  local tools=$cache/tools/$checkout_key # one checkout's caches mislead another's tools
+  export RUFF_CACHE_DIR=$tools/ruff MYPY_CACHE_DIR=$tools/mypy
+  export HYPOTHESIS_STORAGE_DIRECTORY=$tools/hypothesis
 }
 
 # Removes what with_env made, by the marks it leaves; other files in the cache folder stay.
