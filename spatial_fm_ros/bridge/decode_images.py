@@ -227,4 +227,5 @@ def _decode_planar(encoding: str, width: int, height: int, step: int, data: NDAr
     if width % 2 or height % 2:
         raise InputError(f"Encoding '{encoding}' needs an even width and height, got {width}x{height}.")
     pixels = _rows(data, height * 3 // 2, step, width, encoding)
-    return cv2.cvtColor(np.ascontiguousarray(pixels), PLANAR[encoding])  # type: ignore[return-value]
+    rgb: Image = cv2.cvtColor(np.ascontiguousarray(pixels), PLANAR[encoding])
+    return rgb

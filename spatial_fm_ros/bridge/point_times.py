@@ -122,5 +122,5 @@ def _distance(after_stamp_ns: NDArray[np.int64]) -> int:
 
 def _too_coarse(times: NDArray[np.generic], span: float) -> bool:
     """Whether the numbers are so large that their type rounds a sweep to a few steps."""
-    largest = np.abs(times).max()  # type: ignore[type-var]
+    largest = np.abs(times).max()
     return bool(span and np.spacing(largest) > 0.02 * span)

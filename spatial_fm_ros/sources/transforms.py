@@ -112,11 +112,13 @@ class TransformTree:
         """The frames whose edges to their parents tie two frames; empty where they do not connect."""
         return self._way(target, source).children
 
-    def movers(self, target: str, source: str) -> set[str]:
+    def movers(self, target: str, source: str) -> frozenset[str]:
         """Of those, the ones that have moved so far; before any has, the one nearest to the target."""
         way = self._way(target, source)
-        nearest = {child for child in way.children if self._edges[child].parent == target}
-        return {child for child in way.children if self._edges[child].has_moved} or nearest or set(way.children)
+        moved = frozenset(child for child in way.children if self._edges[child].has_moved)
+        return (
+            moved or frozenset(child for child in way.children if self._edges[child].parent == target) or way.children
+        )
 
     def _way(self, target: str, source: str) -> _Way:
         way = self._ways.get((target, source))
@@ -136,8 +138,11 @@ class TransformTree:
             down.append(frame)
             frame = self._edges[frame].parent
         up = line[: depth[frame]]
-        ways = [[self._edges[child] for child in children] for children in (up, down)]
-        return _Way(self._topology, *ways, frozenset((*up, *down)), connected=True)
+        edges = self._edges
+        children = frozenset((*up, *down))
+        return _Way(
+            self._topology, [edges[child] for child in up], [edges[child] for child in down], children, connected=True
+        )
 
     def _ancestors(self, frame: str) -> list[str]:
         """A frame, its parent, and so on to the root, or around a circle once."""

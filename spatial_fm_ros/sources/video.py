@@ -154,7 +154,7 @@ class _Times:
 
 def _backend() -> int:
     """FFmpeg where OpenCV has it: others take names for patterns and addresses."""
-    return cv2.CAP_FFMPEG if cv2.CAP_FFMPEG in cv2.videoio_registry.getBackends() else cv2.CAP_ANY
+    return int(cv2.CAP_FFMPEG) if cv2.CAP_FFMPEG in cv2.videoio_registry.getBackends() else int(cv2.CAP_ANY)
 
 
 def _name(path: Path, descriptor: int) -> str:
