@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-EXECUTABLES = ("check_topics", "demo_scoreboard", "map_bag", "play_bag", "reconstruct", "simulated_robot")
+EXECUTABLES = (
+    "check_topics", "demo_scoreboard", "map_bag", "play_bag", "reconstruct", "simulated_robot", "wait_until_active",
+)  # fmt: skip
 
 
 def canonical(name: str) -> str:
@@ -130,6 +132,20 @@ def test_package_xml_names_what_is_imported_from_ros() -> None:
             if match and known.match(match[1]) and match[1] not in declared:
                 missing.add((match[1], file.relative_to(ROOT).as_posix()))
     assert not missing
+
+
+def test_package_xml_and_changelog_belong_together() -> None:
+    """As the tools that release packages want them."""
+    root = ElementTree.parse(ROOT / "package.xml").getroot()
+    assert {url.get("type") for url in root.iter("url")} >= {"website", "repository", "bugtracker"}
+    (maintainer,) = root.iter("maintainer")
+    assert re.fullmatch(r"[\w.+-]+@[\w-]+(\.[\w-]+)+", maintainer.get("email", ""))
+    assert not maintainer.get("email", "").endswith((".invalid", ".local", ".example"))
+    lines = (ROOT / "CHANGELOG.rst").read_text().splitlines()
+    assert lines[0] == lines[2] == "^" * len(lines[1]) and lines[1].endswith(root.findtext("name"))
+    titles = [(title, line) for title, line in zip(lines, lines[1:]) if line and set(line) == {"-"}]
+    assert all(len(title) == len(line) for title, line in titles)
+    assert [title.split()[0] for title, _ in titles][:2] == ["Forthcoming", root.findtext("version")]
 
 
 WITHOUT_ROS = """
