@@ -20,6 +20,9 @@ from launch.events import Shutdown
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+
+from spatial_fm_ros.nodes import launching
 
 ARGUMENTS = {
     "scenario": ("room_drive", "what the robot does: see docs/simulation.md"),
@@ -31,6 +34,7 @@ ARGUMENTS = {
     "model": ("geometric", "spatial model"),
     "output": ("spatial_fm_demo", "folder for map.ply, report.html, scores.json and views"),
     "rviz": ("false", "open RViz beside it"),
+    **launching.COMMON,
 }
 
 
@@ -38,7 +42,10 @@ def nodes(context):
     values = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     output = Path(values["output"]).expanduser().resolve()
     output.mkdir(parents=True, exist_ok=True)
-    reconstruct = Path(get_package_share_directory("spatial_fm_ros")) / "launch" / "reconstruct.launch.py"
+    share = Path(get_package_share_directory("spatial_fm_ros"))
+    environment = launching.dds_environment(values["dds_profile"], share)
+    numbers = {name: launching.number(name, values[name]) for name in ("duration_s", "rate", "camera_hz")}
+    silent_from_s = launching.number("odometry_until_s", values["odometry_until_s"], least=0.0)
     robot = Node(
         package="spatial_fm_ros",
         executable="simulated_robot",
@@ -46,16 +53,15 @@ def nodes(context):
         output="screen",
         parameters=[
             {
-                "scenario": values["scenario"],
-                "duration_s": float(values["duration_s"]),
-                "rate": float(values["rate"]),
-                "camera_hz": float(values["camera_hz"]),
-                "seed": int(values["seed"]),
-                "fault.odometry_until_s": float(values["odometry_until_s"]),
-                "truth_dir": str(output / "truth"),
+                "scenario": ParameterValue(values["scenario"], value_type=str),
+                **numbers,
+                "seed": launching.number("seed", values["seed"], int),
+                "fault.odometry_until_s": silent_from_s,
+                "truth_dir": ParameterValue(str(output / "truth"), value_type=str),
                 "wait_for": ["/robot/image", "/robot/camera_info", "/robot/odometry", "/reconstruct/depth/image"],
             }
         ],
+        additional_env=environment,
     )
     scoreboard = Node(
         package="spatial_fm_ros",
@@ -65,27 +71,27 @@ def nodes(context):
         parameters=[
             {
                 "robot": "/robot/simulated_robot",
-                "truth_dir": str(output / "truth"),
-                "output": str(output),
-                "odometry_until_s": float(values["odometry_until_s"]),
+                "truth_dir": ParameterValue(str(output / "truth"), value_type=str),
+                "output": ParameterValue(str(output), value_type=str),
+                "odometry_until_s": silent_from_s,
             }
         ],
+        additional_env=environment,
     )
     live = IncludeLaunchDescription(
-        PythonLaunchDescriptionSource(str(reconstruct)),
+        PythonLaunchDescriptionSource(str(share / "launch" / "reconstruct.launch.py")),
         launch_arguments={
             "image_topic": "/robot/image",
-            "camera_info_topic": "/robot/camera_info",
             "points_topic": "/robot/points",
             "odometry_topic": "/robot/odometry",
             "imu_topic": "/robot/imu",
             "model": values["model"],
             "use_sim_time": "true",
-            "rviz": values["rviz"],
+            **{name: values[name] for name in ("rviz", *launching.COMMON)},
         }.items(),
     )
     stop = RegisterEventHandler(OnProcessExit(target_action=scoreboard, on_exit=end))
-    return [robot, live, scoreboard, stop]
+    return [*launching.misspelt(context, "demo.launch.py", ARGUMENTS), robot, live, scoreboard, stop]
 
 
 def end(event, context):

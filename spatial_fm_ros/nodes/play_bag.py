@@ -113,6 +113,7 @@ def main(args: Sequence[str] | None = None) -> int:
             player = BagPlayer(bag, options.clock)
             player.wait_for(options.wait_for)
             messages = sum(bag.topics[topic].count or 0 for topic in player.publishers_of)
+            time.sleep(options.delay)
             player.get_logger().info(
                 f"Playing {shown(options.bag)}: {messages} messages, {(bag.end_ns - bag.start_ns) / 1e9:.1f} s at rate "
                 f"{options.rate:g}."
@@ -153,6 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("bag", type=Path, help="folder of a rosbag2, or one .mcap or .db3 file")
     parser.add_argument("--rate", type=_positive, default=1.0, help="speed, 1 = as recorded")
     parser.add_argument("--clock", type=_positive, default=100.0, help="/clock messages per recorded second")
+    parser.add_argument("--delay", type=_positive, default=0.1, help="seconds in which subscribers find the publishers")
     parser.add_argument("--wait-for", nargs="*", default=[], metavar="TOPIC", help="start when these are subscribed to")
     return parser
 

@@ -219,7 +219,7 @@ def test_launch_file_takes_topics_model_and_files(ros, process, truth_folder, tm
     ears = kit.Ears(ros, target="robot7/reconstruct", outputs=(), with_map=False)
     asked = {
         "ros.image_topic": "/cam/color/image_raw",
-        "ros.camera_info_topic": "/cam/color/camera_info",
+        "ros.camera_info_topic": "",  # beside the images
         "ros.odometry_topic": "odom",
         "ros.companion_image_topics": "/cam/infra1,/cam/infra2",
         "ros.companion_camera_info_topics": "/cam/info1,/cam/info2",
@@ -240,6 +240,21 @@ def test_launch_file_takes_topics_model_and_files(ros, process, truth_folder, tm
     kit.wait_for(lambda: state() == "active", what="autostart")
     code, output = interrupt(child)
     assert "Traceback" not in output, output
+
+
+def test_waiting_ends_when_somebody_activates_the_node(ros, process, reconstruct, kit):
+    """What a bag of the launch file waits for."""
+    node = reconstruct({"ros.autostart": False})
+    child = process([executable("wait_until_active"), "/reconstruct"])
+    kit.wait_for(lambda: node.count_clients("/reconstruct/get_state"), what="the question")
+    assert child.poll() is None
+    node.trigger_configure()
+    assert child.poll() is None
+    node.trigger_activate()
+    assert child.wait(20.0) == 0
+    assert process([executable("wait_until_active"), "/reconstruct"]).wait(20.0) == 0
+    node.trigger_shutdown()
+    assert process([executable("wait_until_active"), "/reconstruct"]).wait(20.0) == 1
 
 
 @pytest.mark.parametrize(
