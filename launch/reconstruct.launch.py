@@ -77,7 +77,7 @@ def actions(context):
     node = reconstruct(values, files, name, environment)
     started = [*launching.misspelt(context, "reconstruct.launch.py", values), node]
     if values["bag"]:
-        started += once_active(name, node, bag_player(values, environment))
+        started += once_active(name, node, bag_player(values, name, environment))
     if launching.flag("rviz", values["rviz"]):
         started.append(rviz(values, map_frame(context, values, files), share, environment))
     return started
@@ -112,14 +112,14 @@ def parameter_file(name, share):
     raise RuntimeError(f"config:={name} is neither a file nor one of this package's ({known}).")
 
 
-def bag_player(values, environment):
+def bag_player(values, name, environment):
     bag, rate = Path(values["bag"]).expanduser(), launching.number("bag_rate", values["bag_rate"], least=1e-3)
     if not bag.exists():
         raise RuntimeError(f"bag:={values['bag']} does not exist.")
     if importlib.util.find_spec("ros2bag") is not None:
         command = ["ros2", "bag", "play", str(bag), "--clock", "100", "--rate", str(rate), "--delay", "1"]
     else:
-        command = ["ros2", "run", "spatial_fm_ros", "play_bag", str(bag), "--rate", str(rate), "--delay", "1"]
+        command = ["ros2", "run", "spatial_fm_ros", "play_bag", str(bag), "--rate", str(rate), "--for-node", name]
     return ExecuteProcess(cmd=command, output="screen", additional_env=environment)
 
 

@@ -11,7 +11,7 @@ import re
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import rclpy
@@ -81,6 +81,24 @@ class BagPlayer(Node):
             time.sleep(0.1)
         time.sleep(0.5)  # a subscriber that has just been found may not have found us yet
 
+    def wait_for_inputs(self, name: str) -> None:
+        """Until every topic here that the reconstruction of this name listens to is connected, at most a minute."""
+        namespace, _, base = name.rpartition("/")
+        deadline = time.monotonic() + WAIT_S
+        while time.monotonic() < deadline:
+            heard: list[tuple[str, list[str]]] = []
+            with suppress(RuntimeError):  # not discovered yet
+                for helper in ("inputs", "tf"):
+                    heard += self.get_subscriber_names_and_types_by_node(f"{base}_{helper}", namespace or "/")
+            topics = [topic for topic, _ in heard if topic in self.publishers_of]
+            if topics and all(self.publishers_of[topic].get_subscription_count() for topic in topics):
+                time.sleep(0.5)  # a subscriber that has just been found may not have found us yet
+                return
+            time.sleep(0.1)
+        self.get_logger().warning(
+            f"Starting although {name} listens to none of the bag's topics, or not to all it wants."
+        )
+
     def play(self, bag: BagFile, rate: float) -> int:
         """Returns the number of messages sent."""
         began, sent = time.monotonic(), 0
@@ -113,7 +131,8 @@ def main(args: Sequence[str] | None = None) -> int:
             player = BagPlayer(bag, options.clock)
             player.wait_for(options.wait_for)
             messages = sum(bag.topics[topic].count or 0 for topic in player.publishers_of)
-            time.sleep(options.delay)
+            if options.for_node:
+                player.wait_for_inputs(options.for_node)
             player.get_logger().info(
                 f"Playing {shown(options.bag)}: {messages} messages, {(bag.end_ns - bag.start_ns) / 1e9:.1f} s at rate "
                 f"{options.rate:g}."
@@ -154,8 +173,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("bag", type=Path, help="folder of a rosbag2, or one .mcap or .db3 file")
     parser.add_argument("--rate", type=_positive, default=1.0, help="speed, 1 = as recorded")
     parser.add_argument("--clock", type=_positive, default=100.0, help="/clock messages per recorded second")
-    parser.add_argument("--delay", type=_positive, default=0.1, help="seconds in which subscribers find the publishers")
     parser.add_argument("--wait-for", nargs="*", default=[], metavar="TOPIC", help="start when these are subscribed to")
+    parser.add_argument(
+        "--for-node",
+        default="",
+        metavar="NAME",
+        help="start when all inputs of this active `reconstruct` are connected",
+    )
     return parser
 
 

@@ -165,7 +165,10 @@ def test_the_profile_goes_to_our_processes_by_the_variable_they_read(clean, tmp_
     started = Started("reconstruct", {})
     node = started.process("reconstruct")
     values = {"bag": str(tmp_path), "bag_rate": "1"}
-    for process in (node, load("reconstruct").bag_player(values, launching.dds_environment("auto", ROOT))):
+    for process in (
+        node,
+        load("reconstruct").bag_player(values, "/reconstruct", launching.dds_environment("auto", ROOT)),
+    ):
         given = environment(process, started.context)
         assert list(given) == [PROFILES[variable]] and Path(given[PROFILES[variable]]).name.startswith("fastdds")
     assert not [each for each in started.actions if type(each).__name__ == "SetEnvironmentVariable"]

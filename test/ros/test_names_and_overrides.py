@@ -1,6 +1,7 @@
 """Names as ROS users give them: remappings, topics of inputs, parameters nobody takes, QoS by parameters."""
 
 import importlib
+import signal
 
 import pytest
 
@@ -187,6 +188,15 @@ def test_files_for_other_nodes_are_named_as_ros_reads_them(made, tmp_path, key, 
     assert not said if applies else "none for this node, '/r/reconstruct'; put them under '/**'" in said[0]
 
 
+@pytest.fixture
+def own_signals():
+    """Executables run in this process leave its signals as they were."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("name", ["reconstruct", "check_topics", "simulated_robot", "demo_scoreboard", "play_bag"])
 @pytest.mark.parametrize(
     ("arguments", "words"),
@@ -197,7 +207,7 @@ def test_files_for_other_nodes_are_named_as_ros_reads_them(made, tmp_path, key, 
         (["--no-such"], "unknown are ['--no-such']"),
     ],
 )
-def test_arguments_ros_refuses_are_one_sentence(capfd, name, arguments, words):
+def test_arguments_ros_refuses_are_one_sentence(capfd, own_signals, name, arguments, words):
     main = importlib.import_module(f"spatial_fm_ros.nodes.{name}").main
     own = ["no_bag"] if name == "play_bag" else []
     assert main([name, *own, "--ros-args", *arguments]) in (1, 2)
