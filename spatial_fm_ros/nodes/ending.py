@@ -10,7 +10,7 @@ import time
 from types import FrameType
 from typing import NoReturn
 
-from spatial_fm_ros.core.io.writing import is_writing
+from spatial_fm_ros.core.io.writing import abandon_parts, is_writing
 
 #: From the signal to the last resort, seconds. `ros2 launch` sends the next, harder signal after 5.
 WITHIN_S = 4.0
@@ -60,6 +60,7 @@ class Ending:
 
 
 def _end(code: int) -> NoReturn:
+    abandon_parts()
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

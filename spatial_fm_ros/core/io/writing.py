@@ -103,6 +103,11 @@ def telling(tell: Callable[[Path, Path], None]) -> Iterator[None]:
         _TOLD.remove(tell)
 
 
+def is_writing() -> bool:
+    """Whether this process is writing a file by `replacing` just now."""
+    return bool(_OPEN)
+
+
 def abandon_parts() -> None:
     """Remove what this process is writing just now; for a process that ends here."""
     for part in tuple(_OPEN):
@@ -163,13 +168,3 @@ def _started(pid: int) -> int:
         return int(Path(f"/proc/{pid}/stat").read_text(errors="replace").rsplit(")", 1)[1].split()[19])
     except (OSError, ValueError, IndexError):
         return -1
-
-
-def is_writing() -> bool:
-    """Whether this process has a file open that `replacing` writes."""
-    with suppress(OSError), os.scandir("/proc/self/fd") as entries:
-        for entry in entries:
-            with suppress(OSError):
-                if _PART.fullmatch(os.path.basename(os.readlink(entry.path))):
-                    return True
-    return False
