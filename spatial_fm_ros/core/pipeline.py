@@ -79,6 +79,7 @@ class Pipeline:
         self._aside = MapsAside()
         self._next_id = 0
         self._spare: Keyframe | None = None
+        self._body_unknown = False
         self._epoch = 0  # counts resets: a window in the model's hands then belongs to the past
         self._model_epoch = 0
         self._intake_lock = threading.RLock()
@@ -92,8 +93,10 @@ class Pipeline:
     # -- sensors -----------------------------------------------------------------------------
 
     def set_rig(self, rig: Rig) -> None:
-        """Static extrinsics; without body_from_camera, poses are taken to be the camera's own."""
+        """Static extrinsics. One without body_from_camera says that nobody knows where the camera sits: `add` then
+        leaves poses out. Before a rig is set, poses are the camera's own."""
         self.sensors.rig = rig
+        self._body_unknown = rig.body_from_camera is None
 
     def add_pose(self, sample: PoseSample) -> None:
         """Raises InputError for a pose that is none, and for one whose stamp is not of this time."""
@@ -117,13 +120,17 @@ class Pipeline:
                 self.sensors.companions.add(companion.frame, self._new_id)
 
     def add(self, sample: Sample) -> None:
-        """A sample of any kind; frames are offered. Raises InputError as the method for its kind."""
+        """A sample of any kind; frames are offered, poses of a body that the camera's place on is not known left out.
+
+        Raises InputError as the method for its kind.
+        """
         if isinstance(sample, Frame):
             self.offer(sample)
         elif isinstance(sample, CompanionFrame):
             self.add_companion(sample)
         elif isinstance(sample, PoseSample):
-            self.add_pose(sample)
+            if not self._body_unknown:
+                self.add_pose(sample)
         elif isinstance(sample, LidarScan):
             self.add_scan(sample)
         else:

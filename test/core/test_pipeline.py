@@ -12,7 +12,17 @@ from spatial_fm_ros.core.errors import ModelError
 from spatial_fm_ros.core.geometry.similarity import umeyama
 from spatial_fm_ros.core.models.oracle import OracleModel
 from spatial_fm_ros.core.pipeline import Pipeline
-from spatial_fm_ros.core.types import Frame, PoseSample, Prediction, Sample, ScaleState, Update, Window, WindowState
+from spatial_fm_ros.core.types import (
+    Frame,
+    PoseSample,
+    Prediction,
+    Rig,
+    Sample,
+    ScaleState,
+    Update,
+    Window,
+    WindowState,
+)
 from spatial_fm_ros.simulation.inertial import OdometryModel
 from spatial_fm_ros.simulation.scenario import get_scenario
 from spatial_fm_ros.simulation.simulator import Simulator
@@ -248,3 +258,15 @@ def test_the_run_ends_with_its_last_frame(drive: Drive) -> None:
     assert pipeline.trajectories()[0].stamps_ns[-1] == last
     stats = pipeline.stats
     assert stats.keyframes + sum(stats.rejected.values()) == stats.frames
+
+
+def test_poses_of_a_body_are_left_out_while_the_cameras_place_on_it_is_unknown(drive: Drive) -> None:
+    """Taken for the camera's own they would bend the map and give it wrong metres, without a word."""
+    pipeline = drive.pipeline()
+    pipeline.load()
+    pipeline.set_rig(Rig())
+    for sample in drive.samples:
+        pipeline.add(sample)
+        if pipeline.ready():
+            pipeline.step()
+    assert pipeline.scale.state is ScaleState.RELATIVE and pipeline.sensors.poses.latest_ns is None
