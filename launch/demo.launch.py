@@ -4,6 +4,7 @@ Headless and ends by itself: when the scoreboard is done, everything is shut dow
 misses its floor makes the launch fail.
 """
 
+import os
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
@@ -12,8 +13,10 @@ from launch.actions import (
     DeclareLaunchArgument,
     EmitEvent,
     IncludeLaunchDescription,
+    LogInfo,
     OpaqueFunction,
     RegisterEventHandler,
+    SetEnvironmentVariable,
 )
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
@@ -22,6 +25,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
+from spatial_fm_ros.bridge.domains import reserve_domain
 from spatial_fm_ros.nodes import launching
 
 ARGUMENTS = {
@@ -91,7 +95,19 @@ def nodes(context):
         }.items(),
     )
     stop = RegisterEventHandler(OnProcessExit(target_action=scoreboard, on_exit=end))
-    return [*launching.misspelt(context, "demo.launch.py", ARGUMENTS), robot, live, scoreboard, stop]
+    said = launching.misspelt(context, "demo.launch.py", ARGUMENTS)
+    return [*said, *own_domain(), robot, live, scoreboard, stop]
+
+
+def own_domain():
+    """A ROS domain of this demo's own, unless one was chosen: another demo on this machine has the same topics."""
+    if os.environ.get("ROS_DOMAIN_ID"):
+        return []
+    domain = reserve_domain()
+    if domain is None:
+        return []
+    words = f"The demo runs in ROS domain {domain}; to look into it: export ROS_DOMAIN_ID={domain}"
+    return [SetEnvironmentVariable("ROS_DOMAIN_ID", str(domain)), LogInfo(msg=words)]
 
 
 def end(event, context):

@@ -112,12 +112,13 @@ use_writable_logs() {
 
 # use_large_messages FOLDER: the Fast DDS profile that fits this machine's shared memory, unless one is set.
 use_large_messages() {
-  local free
-  [ -z "${FASTRTPS_DEFAULT_PROFILES_FILE:-}" ] || return 0
-  export FASTRTPS_DEFAULT_PROFILES_FILE=$1/fastdds.xml
+  local free profile=$1/fastdds.xml variable=FASTDDS_DEFAULT_PROFILES_FILE
+  case ${ROS_DISTRO:-jazzy} in humble | iron | jazzy) variable=FASTRTPS_DEFAULT_PROFILES_FILE ;; esac
+  [ -z "${!variable:-}" ] || return 0
   free=$(free_megabytes /dev/shm 2>/dev/null || echo 0)
+  [ "${free:-0}" -ge 1000 ] || profile=$1/fastdds_small.xml
+  export "$variable=$profile"
   if [ "${free:-0}" -lt 1000 ]; then
-    export FASTRTPS_DEFAULT_PROFILES_FILE=$1/fastdds_small.xml
     say "/dev/shm has only ${free:-0} MB free, large images and clouds may be lost; give a container --shm-size=1g"
   fi
 }

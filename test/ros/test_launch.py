@@ -135,6 +135,14 @@ def test_the_demo_names_a_number_that_is_none(tmp_path):
     assert robot["truth_dir"] == str(tmp_path / "a b" / "truth") and robot["seed"] == 0
 
 
+def test_two_demos_on_one_machine_have_domains_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.delenv("ROS_DOMAIN_ID", raising=False)
+    domains = {load("demo").own_domain()[0].value[0].text for _ in range(2)}
+    assert len(domains) == 2
+    monkeypatch.setenv("ROS_DOMAIN_ID", "7")
+    assert load("demo").own_domain() == []
+
+
 @pytest.mark.parametrize(
     ("namespace", "around", "logger"),
     [("", None, "reconstruct"), ("a/b", None, "a.b.reconstruct"), ("b", "/a", "a.b.reconstruct")]
