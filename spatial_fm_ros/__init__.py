@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from spatial_fm_ros.core.config import Config
     from spatial_fm_ros.core.config_files import load_config
     from spatial_fm_ros.core.errors import SpatialFMError
-    from spatial_fm_ros.core.mapping.export import read_cloud, write_cloud
+    from spatial_fm_ros.core.io.cloud_files import read_cloud, read_map, write_cloud, write_map
     from spatial_fm_ros.core.pipeline import Pipeline
     from spatial_fm_ros.evaluation.tum import read_tum, write_tum
     from spatial_fm_ros.sources.base import SourceOptions
@@ -30,14 +30,16 @@ _PUBLIC = {
     "SpatialFMError": "core.errors",
     "load_config": "core.config_files",
     "open_source": "sources.open_source",
-    "read_cloud": "core.mapping.export",
+    "read_cloud": "core.io.cloud_files",
+    "read_map": "core.io.cloud_files",
     "read_tum": "evaluation.tum",
-    "write_cloud": "core.mapping.export",
+    "write_cloud": "core.io.cloud_files",
+    "write_map": "core.io.cloud_files",
     "write_tum": "evaluation.tum",
 }
 __all__ = [
-    "Config", "Pipeline", "SourceOptions", "SpatialFMError", "load_config", "open_source", "read_cloud", "read_tum",
-    "write_cloud", "write_tum",
+    "Config", "Pipeline", "SourceOptions", "SpatialFMError", "load_config", "open_source", "read_cloud", "read_map",
+    "read_tum", "write_cloud", "write_map", "write_tum",
 ]  # fmt: skip
 
 

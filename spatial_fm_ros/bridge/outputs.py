@@ -95,16 +95,18 @@ class Outputs:
     def publish_map(self, config: RosConfig) -> None:
         """The whole map, when it changed or somebody new listens. Called at a low rate, beside the worker."""
         listeners = self.map.get_subscription_count()
-        held = config.require_metric and self._pipeline.scale.state is not ScaleState.METRIC
-        if not listeners or held:
+        if not listeners:
             return
         with self._map_lock:
             stats = self._pipeline.stats
             version = (listeners, stats.resets, stats.windows, self._pipeline.map_size)
             if version == self._map_sent:
                 return
+            cloud = self._pipeline.map_cloud(metric_only=config.require_metric)
+            if config.require_metric and not len(cloud):
+                return
             self._map_sent = version
-            self.map.publish(encode_cloud(self._pipeline.map_cloud(), self._newest_ns, config.map_frame, True))
+            self.map.publish(encode_cloud(cloud, self._newest_ns, config.map_frame, True))
 
     def forget(self) -> None:
         """The world starts anew."""

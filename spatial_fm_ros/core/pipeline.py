@@ -27,7 +27,10 @@ from spatial_fm_ros.core.intake.gate import GateDecision, KeyframeGate
 from spatial_fm_ros.core.intake.sensors import Sensors
 from spatial_fm_ros.core.intake.stamps import TimeLine
 from spatial_fm_ros.core.intake.windows import WindowAssembler
+from spatial_fm_ros.core.io.cloud_files import SavedMap
+from spatial_fm_ros.core.io.map_facts import MapFacts
 from spatial_fm_ros.core.mapping.lidar_surface import LidarSurface
+from spatial_fm_ros.core.mapping.loaded_map import LoadedMap
 from spatial_fm_ros.core.metric.create import create_observers
 from spatial_fm_ros.core.models.base import SpatialModel
 from spatial_fm_ros.core.models.registry import create_model
@@ -247,6 +250,11 @@ class Pipeline:
         return self._windows.size
 
     @property
+    def waiting(self) -> int:
+        """Keyframes that wait to be in a window."""
+        return self._windows.pending
+
+    @property
     def thinned(self) -> int:
         """Keyframes dropped because the model could not keep up."""
         return self._windows.thinned
@@ -266,10 +274,37 @@ class Pipeline:
         with self._world_lock:
             return self._world.map_size
 
-    def map_cloud(self, submap: int | None = None) -> PointCloud:
-        """A snapshot of one submap, or of the whole map."""
+    def map_cloud(self, submap: int | None = None, metric_only: bool = False) -> PointCloud:
+        """A snapshot of one submap, or of the whole map to be shown.
+
+        The whole map is in one unit: a loaded map is alone in it while what is mapped has another one. `metric_only`:
+        nothing of it but what is in metres.
+        """
         with self._world_lock:
-            return self._world.cloud(submap)
+            return self._world.shown(metric_only) if submap is None else self._world.submaps[submap].cloud()
+
+    def saved_map(self, submap: int | None = None) -> SavedMap:
+        """A snapshot of one submap, or of all that was mapped, as it goes into a file, with what is known of it."""
+        with self._world_lock:
+            saved = self._world.saved(submap)
+        weights = self.model.weights if self.model.random_weights else saved.facts.weights
+        return replace(saved, facts=replace(saved.facts, weights=weights))
+
+    def map_facts(self) -> MapFacts:
+        """What holds for all that was mapped."""
+        with self._world_lock:
+            return self._world.facts()
+
+    @property
+    def loaded(self) -> LoadedMap | None:
+        """The map from a file that the world grows beside."""
+        return self._world.loaded
+
+    @property
+    def loaded_joins(self) -> bool:
+        """A loaded map, if any, has the unit of what is mapped, and both are shown and saved together."""
+        with self._world_lock:
+            return self._world.loaded_joins
 
     def trajectories(self) -> list[Trajectory]:
         """Keyframe poses by submap, in the scale known now."""
@@ -279,11 +314,6 @@ class Pipeline:
     def pose_at(self, stamp_ns: int) -> Array | None:
         """odom_from_camera [4, 4] at a stamp, or None where poses do not reach."""
         return self.sensors.odom_from_camera(stamp_ns)
-
-    def load_map(self, cloud: PointCloud) -> None:
-        """Add a saved map, as it is, to what `map_cloud` gives."""
-        with self._world_lock:
-            self._world.loaded.append(cloud)
 
     def maps_aside(self) -> list[MapAside]:
         """What `set_aside` keeps, oldest first; together with the map no more than `map.max_voxels` voxels."""
@@ -311,15 +341,19 @@ class Pipeline:
             self._aside.bound(self.config.map.max_voxels - self._world.map_size)
             return joined is not None
 
-    def reset(self) -> None:
-        """Forget every sample, window, pose, voxel and correction, what is aside too; the model stays loaded."""
+    def reset(self, loaded: LoadedMap | None = None) -> None:
+        """Forget every sample, window, pose, voxel and correction, what is aside too; the model stays loaded.
+
+        `loaded`: a map from a file, beside which the new world grows.
+        """
         with self._intake_lock, self._world_lock:
             self._line = TimeLine("An image")
             self._aside = MapsAside()
-            self._begin(None)
+            self._begin(None, loaded)
 
-    def _begin(self, world: World | None) -> None:
-        """Nothing was heard yet, and `world` (None: an empty one) is the map. The caller holds both locks."""
+    def _begin(self, world: World | None, loaded: LoadedMap | None = None) -> None:
+        """Nothing was heard yet, and `world` (None: an empty one, or with what was loaded) is the map. The caller holds
+        both locks."""
         self._gate.reset()
         self._windows.reset()
         self.sensors.clear()
@@ -327,14 +361,14 @@ class Pipeline:
             self.refinement.reset()
         self._epoch += 1
         self._spare = None
-        fresh = self._new_world()  # observers forget
+        fresh = self._new_world(loaded)  # observers forget
         self._world = world if world is not None else fresh
         self.stats = PipelineStats(resets=self.stats.resets + 1, submaps=len(self._world.submaps))
 
-    def _new_world(self) -> World:
+    def _new_world(self, loaded: LoadedMap | None = None) -> World:
         self.observers.reset()
         lidar = LidarSurface(self.config.scale.lidar, self.sensors) if self.config.map.lidar else None
-        return World(self.config, self.observers, lidar)
+        return World(self.config, self.observers, lidar, loaded)
 
     def _keep(self, keyframe: Keyframe) -> None:
         self.stats.keyframes += 1

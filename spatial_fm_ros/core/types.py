@@ -331,7 +331,7 @@ class PointCloud:
     """points float32 [N, 3] world units, colors uint8 [N, 3] RGB, confidence float32 [N] in [0, 1].
 
     normals float32 [N, 3], of unit length towards the viewer, 0 where unknown; source uint8 [N] of
-    PointSource. Left out, these are unknown and IMAGES.
+    PointSource. Left out, these are unknown and IMAGES. Raises InputError for arrays that do not fit together.
     """
 
     points: NDArray[np.float32]
@@ -345,6 +345,15 @@ class PointCloud:
             object.__setattr__(self, "normals", np.zeros((len(self.points), 3), np.float32))
         if self.source is None:
             object.__setattr__(self, "source", np.full(len(self.points), PointSource.IMAGES, np.uint8))
+        n = len(self.points)
+        arrays = (self.points, self.colors, self.confidence, self.normals, self.source)
+        expected = ("float32", (n, 3)), ("uint8", (n, 3)), ("float32", (n,)), ("float32", (n, 3)), ("uint8", (n,))
+        given = tuple((array.dtype.name, array.shape) for array in arrays)
+        if given != expected:
+            raise InputError(
+                "A cloud takes points and normals float32 [N, 3], colors uint8 [N, 3], confidence float32 [N] and "
+                f"source uint8 [N]; got {given}."
+            )
 
     @staticmethod
     def empty() -> PointCloud:

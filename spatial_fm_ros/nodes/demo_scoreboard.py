@@ -27,7 +27,7 @@ from spatial_fm_ros.bridge.decode_results import decode_float_image, decode_path
 from spatial_fm_ros.bridge.encode_status import SCALE_STATES
 from spatial_fm_ros.bridge.overrides import warn_unused
 from spatial_fm_ros.core.errors import InputError, SpatialFMError
-from spatial_fm_ros.core.mapping.export import read_cloud
+from spatial_fm_ros.core.io.cloud_files import read_cloud
 from spatial_fm_ros.evaluation.demo_report import write_demo_report
 from spatial_fm_ros.evaluation.scoreboard import Score, print_scores, write_scores
 from spatial_fm_ros.evaluation.simulated import PublishedDepth, score_against, spread

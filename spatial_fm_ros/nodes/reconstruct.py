@@ -263,9 +263,11 @@ class Reconstruct(LifecycleNode):
     def _publish_status(self) -> None:
         session = self.session
         if session is not None:
-            self._status.publish(session.status())
+            status = session.status()
         else:
-            self._status.publish(empty_status(self.problem, self.config.ros.map_frame, self.config.model.name))
+            status = empty_status(self.problem, self.config.ros.map_frame, self.config.model.name)
+        status.node_state = self._state_machine.current_state[1]
+        self._status.publish(status)
 
     def _report(self) -> None:
         self._diagnostics.publish()

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from spatial_fm_ros.bridge.encode_status import loaded_note
 from spatial_fm_ros.bridge.health import ERROR, OK, WARN, Finding, device_memory
 from spatial_fm_ros.bridge.topics import inspect_topic
 from spatial_fm_ros.core.calibration.told import in_words, sentences
@@ -183,7 +184,10 @@ class HealthReport:
             ("points", str(pipeline.map_size)),
             ("resets", str(pipeline.stats.resets)),
             *_set_aside(pipeline),
+            *([("loaded map", loaded_note(pipeline))] if pipeline.loaded is not None else []),
         ]
+        if not pipeline.loaded_joins:
+            return Finding(WARN, loaded_note(pipeline), values)
         if scale.state is ScaleState.METRIC:
             return Finding(OK, "Metric.", values)
         level = WARN if self._node.config.ros.require_metric or scale.state is ScaleState.CONFLICT else OK

@@ -12,7 +12,7 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.lifecycle import LifecycleNode
 
 from spatial_fm_ros.bridge.clock import STEADY
-from spatial_fm_ros.bridge.encode_status import encode_status
+from spatial_fm_ros.bridge.encode_status import NodeFacts, encode_status
 from spatial_fm_ros.bridge.frames import MapTransform, TransformTree
 from spatial_fm_ros.bridge.health import InputHealth
 from spatial_fm_ros.bridge.inputs import asked_topic
@@ -20,6 +20,7 @@ from spatial_fm_ros.bridge.intake import Intake
 from spatial_fm_ros.bridge.outputs import Outputs
 from spatial_fm_ros.bridge.pose_feed import PoseFeed
 from spatial_fm_ros.core.config import Config
+from spatial_fm_ros.core.mapping.loaded_map import LoadedMap
 from spatial_fm_ros.core.pipeline import Pipeline
 from spatial_fm_ros.core.types import Update
 from spatial_fm_ros.msg import ReconstructionStatus
@@ -47,6 +48,7 @@ class Session:
         self.config = config
         self.pipeline = pipeline
         self.last: Update | None = None
+        self.reset_reason = ""
         self._newest_ns = 0
         self._node = node
         self._tree = tree
@@ -79,22 +81,24 @@ class Session:
             self._node.get_logger().warning(f"The window in work is not done after {patience_s:g} s and was left.")
 
     def close(self, patience_s: float = PATIENCE_S) -> None:
-        """As `stop`, and nothing is published any more."""
+        """As `stop`, the map is saved, and nothing is published any more."""
         self.stop(patience_s)
         for timer in self._timers:
             self._node.destroy_timer(timer)
         self.outputs.close()
 
-    def reset(self, why: str) -> None:
-        """Forget the world: map, poses, windows. The model stays loaded."""
+    def reset(self, why: str, loaded: LoadedMap | None = None) -> None:
+        """Forget the world: map, poses, windows. The model stays loaded. `loaded`: a map that the new world has."""
         with self._reset_lock:
             self._node.get_logger().info(f"Reset: {why}.")
-            self.pipeline.reset()
+            self.reset_reason = why
+            self.pipeline.reset(loaded)
             self._begin_anew()
 
     def set_aside(self, why: str, line: int = 0, now: int | None = None) -> None:
         """Time went elsewhere: as `reset`, but the map is kept aside, or joined again; see Pipeline.set_aside."""
         with self._reset_lock:
+            self.reset_reason = why
             points = self.pipeline.map_size
             joined = self.pipeline.set_aside(why, line, now)
             kept = f"a map of {points} points is set aside" if points else "there was no map yet"
@@ -113,16 +117,17 @@ class Session:
         self._node.get_logger().info("Running." if running else "Paused: inputs are ignored.")
 
     def status(self) -> ReconstructionStatus:
-        return encode_status(
-            self.pipeline,
-            self.last,
-            self.intake.frames,
-            self.intake.skipped,
-            sum(self._health.bad.values()),
-            self.outputs.latency_p95_s,
-            self._newest_ns,
-            self.config.ros.map_frame,
+        facts = NodeFacts(
+            frames=self.intake.frames,
+            skipped=self.intake.skipped,
+            bad=sum(self._health.bad.values()),
+            latency_p95_s=self.outputs.latency_p95_s,
+            newest_ns=self._newest_ns,
+            paused=not self.intake.running,
+            tf_problem=self.transform.problem,
+            reset_reason=self.reset_reason,
         )
+        return encode_status(self.pipeline, self.last, facts, self.config.ros)
 
     def on_tf(self) -> None:
         """/tf changed (listener's thread)."""

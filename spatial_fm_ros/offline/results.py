@@ -16,9 +16,9 @@ from spatial_fm_ros.core.align.submap import Trajectory
 from spatial_fm_ros.core.calibration.told import as_data, sentences
 from spatial_fm_ros.core.config_files import flatten
 from spatial_fm_ros.core.errors import OutputError
+from spatial_fm_ros.core.io.cloud_files import write_map
 from spatial_fm_ros.core.io.names import shown
 from spatial_fm_ros.core.io.writing import make_folder, write_bytes
-from spatial_fm_ros.core.mapping.export import write_ply
 from spatial_fm_ros.core.pipeline import Pipeline
 from spatial_fm_ros.core.types import Image, PointCloud, ScaleState
 from spatial_fm_ros.evaluation.depth_files import DepthWriter
@@ -65,11 +65,9 @@ def write_results(
         name = "map.ply" if number == 0 else f"map_{number}.ply"
         show(f"writing {name}")
         with attempts(name):
-            submap = trajectory.submap
-            clouds[submap] = pipeline.map_cloud(submap)
-            words = "metres" if submap in metric else "world units of unknown size (scale not metric)"
-            random = f"{pipeline.model.weights}; " if pipeline.model.random_weights else ""
-            write_ply(folder / name, clouds[submap], f"{random}lengths are {words}")
+            saved = pipeline.saved_map(trajectory.submap)
+            clouds[trajectory.submap] = saved.cloud
+            write_map(folder / name, saved)
             attempts.files.append(name)
     with attempts("trajectory_all.tum"):
         _write_every_frame(folder, source, pipeline, record, trajectories, attempts.files)

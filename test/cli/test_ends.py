@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from running import environment, oracle
 
 from spatial_fm_ros.core.errors import OutputError
-from spatial_fm_ros.core.mapping.export import read_ply
+from spatial_fm_ros.core.io.cloud_files import read_cloud
 from spatial_fm_ros.evaluation.tum import read_tum
 
 TRUTH = Path(__file__).parent.parent / "evaluation" / "data" / "truth.tum"
@@ -128,7 +128,7 @@ def test_a_signal_while_writing_lets_it_finish(recorded, tmp_path, kind):
     assert process.returncode == 128 + kind and "finishing; Ctrl-C again to stop at once" in said, errors
     for name in ("map.ply", "report.json", "report.html", "depth/index.json", "views/top.png"):
         assert (tmp_path / name).stat().st_size > 0
-    assert len(read_ply(tmp_path / "map.ply").points) > 1000
+    assert len(read_cloud(tmp_path / "map.ply").points) > 1000
 
 
 def test_a_second_signal_stops_the_writing(recorded, tmp_path):

@@ -17,7 +17,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from running import command, environment, oracle
 
-from spatial_fm_ros.core.mapping.export import read_ply
+from spatial_fm_ros.core.io.cloud_files import read_cloud
 from spatial_fm_ros.evaluation.depth import evaluate_depth, matched_pairs
 from spatial_fm_ros.evaluation.trajectory import evaluate_trajectory
 from spatial_fm_ros.evaluation.tum import read_tum
@@ -32,7 +32,7 @@ def test_a_bag_becomes_a_metric_map(mapped, recorded):
     assert set(errors.estimate.stamps_ns) <= set(truth.stamps_ns)  # stamps are the images' own, to the ns
     assert report["scale"]["state"] == "metric" and "poses" in report["scale"]["observers"]
     assert errors.se3.ate.rmse < 0.03 and errors.sim3.ate.rmse < 0.01
-    points = errors.se3.truth_from_estimate.apply(read_ply(mapped / "map.ply").points)
+    points = errors.se3.truth_from_estimate.apply(read_cloud(mapped / "map.ply").points)
     distance = np.asarray(load_truth(recorded / "bag").distance_to_surface(points))
     assert len(points) > 2000 and np.median(distance) < 0.05
 

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_public_names_are_what_they_were() -> None:
     assert set(spatial_fm_ros.__all__) == {
         "Config", "Pipeline", "SourceOptions", "SpatialFMError", "load_config", "open_source", "read_cloud",
-        "read_tum", "write_cloud", "write_tum",
+        "read_map", "read_tum", "write_cloud", "write_map", "write_tum",
     }  # fmt: skip
     for name in spatial_fm_ros.__all__:
         assert getattr(spatial_fm_ros, name).__name__ == name and name in dir(spatial_fm_ros)
@@ -46,4 +46,5 @@ def test_the_program_of_the_readme_gives_what_the_command_gives(recorded: Path, 
     np.testing.assert_array_equal(mine.stamps_ns, theirs.stamps_ns)
     np.testing.assert_allclose(mine.poses, theirs.poses, atol=1e-3)
     points = json.loads((tmp_path / "out" / "report.json").read_text())["counts"]["map_points"]  # of all its maps
-    assert len(spatial_fm_ros.read_cloud(tmp_path / "map.ply")) == points > 1000
+    saved = spatial_fm_ros.read_map(tmp_path / "map.ply")
+    assert len(saved.cloud) == points > 1000 and saved.facts.metric

@@ -58,7 +58,7 @@ def test_a_map_set_aside_stays_whole_and_is_joined_again(drive: tuple[Simulator,
     assert first > 0 and pipeline.map_size == 0 and pipeline.trajectories() == [] and pipeline.stats.resets == 1
     (aside,) = pipeline.maps_aside()
     assert (aside.number, aside.size, aside.why) == (1, first, "time went elsewhere")
-    assert len(aside.cloud()) == first and len(aside.trajectories()) == len(poses)
+    assert len(aside.saved().cloud) == first and len(aside.trajectories()) == len(poses)
 
     assert pipeline.set_aside("time came back", line=2, now=1)  # the world of line 2 is empty: not kept
     assert pipeline.map_size == first and pipeline.maps_aside() == []

@@ -54,7 +54,7 @@ def random_points(rng, n, spread=1.0):
 
 
 def cloud_of(points, colors, confidence, **more):
-    return PointCloud(np.asarray(points), np.asarray(colors), np.asarray(confidence), **more)
+    return PointCloud(np.float32(points), np.uint8(colors), np.float32(confidence), **more)
 
 
 def build(size=0.25, **changes):
@@ -95,7 +95,7 @@ def test_mean_is_weighted_by_confidence_and_order_of_batches_does_not_matter():
 def test_normals_are_averaged_and_of_unit_length():
     map_ = build(1.0)
     points, colors = np.full((2, 3), 0.5), np.zeros((2, 3), np.uint8)
-    map_.insert(cloud_of(points, colors, [1.0, 1.0], normals=np.array([[0.0, 0, 1], [1, 0, 0]])), ORIGIN)
+    map_.insert(cloud_of(points, colors, [1.0, 1.0], normals=np.float32([[0.0, 0, 1], [1, 0, 0]])), ORIGIN)
     np.testing.assert_allclose(map_.cloud().normals, [[0.5**0.5, 0, 0.5**0.5]], atol=1e-6)
     map_.insert(cloud_of([[5.5, 0.5, 0.5]], colors[:1], [1.0]), ORIGIN)
     np.testing.assert_array_equal(map_.cloud().normals[1], 0.0)  # unknown stays unknown

@@ -42,6 +42,7 @@ def test_messages_are_built_and_travel() -> None:
 
     status = messages.ReconstructionStatus()
     assert (status.RELATIVE, status.METRIC, status.UNOBSERVABLE, status.CONFLICT) == (0, 1, 2, 3)
+    assert status.scale_state == status.loaded_scale_state == status.SCALE_UNKNOWN  # no default says more
     status.scale_observers = ["odometry", "lidar"]
     status.scale_sigma = float("inf")
     status.map_points = 2**40
@@ -49,12 +50,13 @@ def test_messages_are_built_and_travel() -> None:
     assert back == status
 
 
-def test_states_of_scale_match_the_core() -> None:
+def test_states_of_scale_and_windows_match_the_core() -> None:
     messages = pytest.importorskip("spatial_fm_ros.msg", reason="the package is not built here")
-    from spatial_fm_ros.core.types import ScaleState
+    from spatial_fm_ros.core.types import ScaleState, WindowState
 
     constants = {name for name in dir(messages.ReconstructionStatus) if name.isupper()}
     assert {state.name for state in ScaleState} <= constants
+    assert {f"WINDOW_{state.name}" for state in WindowState} <= constants
 
 
 def test_messages_are_found_from_the_checkout_too() -> None:

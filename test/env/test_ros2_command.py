@@ -74,6 +74,7 @@ def test_interfaces_of_this_package_are_found() -> None:
         "spatial_fm_ros/msg/ReconstructionStatus",
         "spatial_fm_ros/srv/LoadMap",
         "spatial_fm_ros/srv/SaveMap",
+        "spatial_fm_ros/srv/SaveTrajectory",
     ]
     shown = ros2("interface", "show", "spatial_fm_ros/msg/ReconstructionStatus").stdout
     assert "uint8 METRIC=1" in shown

@@ -9,13 +9,15 @@ import pytest
 rclpy = pytest.importorskip("rclpy", reason="these tests need ROS 2 (scripts/with_env)")
 
 from rosgraph_msgs.msg import Clock  # noqa: E402
-from spatial_fm_ros.srv import LoadMap, SaveMap  # noqa: E402
+from spatial_fm_ros.msg import ReconstructionStatus  # noqa: E402
+from spatial_fm_ros.srv import LoadMap, SaveMap, SaveTrajectory  # noqa: E402
 from std_srvs.srv import SetBool, Trigger  # noqa: E402
 from tf2_msgs.msg import TFMessage  # noqa: E402
 
 from spatial_fm_ros.bridge.decode import decode_transform  # noqa: E402
 from spatial_fm_ros.bridge.encode import encode_transform, time_message  # noqa: E402
-from spatial_fm_ros.core.mapping.export import read_cloud  # noqa: E402
+from spatial_fm_ros.core.io.cloud_files import read_map  # noqa: E402
+from spatial_fm_ros.evaluation.tum import read_tum  # noqa: E402
 
 
 def up(ros, kit, node, simulator, **robot_options):
@@ -39,7 +41,15 @@ def test_services(ros, reconstruct, simulator, kit, tmp_path):
     for name in ("map.ply", "folder/map.pcd"):
         saved = ears.call(SaveMap, "/reconstruct/save_map", SaveMap.Request(path=str(tmp_path / name)))
         assert saved.success and saved.points == points and str(tmp_path / name) == saved.path
-        assert len(read_cloud(tmp_path / name)) == points
+        back = read_map(tmp_path / name)
+        assert len(back.cloud) == points and saved.bytes == (tmp_path / name).stat().st_size
+        assert saved.scale_state == ReconstructionStatus.METRIC and back.facts.metric and saved.frame_id == "map"
+        assert 0 < saved.scale_sigma == pytest.approx(back.facts.scale_sigma, rel=1e-6)
+    poses = ears.call(SaveTrajectory, "/reconstruct/save_trajectory", SaveTrajectory.Request(path=f"{tmp_path}/t.tum"))
+    (trajectory,) = node.session.pipeline.trajectories()
+    assert poses.success and poses.poses == len(trajectory.stamps_ns) and poses.paths == [str(tmp_path / "t.tum")]
+    assert poses.scale_state == ReconstructionStatus.METRIC and poses.frame_id == "map" and poses.bytes
+    np.testing.assert_array_equal(read_tum(tmp_path / "t.tum").stamps_ns, trajectory.stamps_ns)
     wrong = ears.call(SaveMap, "/reconstruct/save_map", SaveMap.Request(path=str(tmp_path / "map.xyz")))
     assert not wrong.success and "ply or pcd" in wrong.message
     (tmp_path / "file").write_text("")
@@ -59,7 +69,11 @@ def test_services(ros, reconstruct, simulator, kit, tmp_path):
 
     loaded = ears.call(LoadMap, "/reconstruct/load_map", LoadMap.Request(path=str(tmp_path / "map.ply")))
     assert loaded.success and loaded.points == points == node.session.pipeline.map_size
+    assert loaded.scale_state == ReconstructionStatus.METRIC and loaded.frame_id == "map"
     kit.wait_for(lambda: ears["map"][-1].width == points, what="the loaded map")
+    again = ears.call(SaveMap, "/reconstruct/save_map", SaveMap.Request(path=str(tmp_path / "again.ply")))
+    assert again.success and again.points == points
+    assert (tmp_path / "again.ply").read_bytes() == (tmp_path / "map.ply").read_bytes()
     missing = ears.call(LoadMap, "/reconstruct/load_map", LoadMap.Request(path=str(tmp_path / "none.ply")))
     assert not missing.success and "none.ply" in missing.message
     assert node.session.pipeline.map_size == points
@@ -71,7 +85,7 @@ def test_a_long_service_does_not_block_the_input(ros, reconstruct, simulator, ki
     robot = up(ros, kit, node, simulator)
     release = threading.Event()
     pipeline = node.session.pipeline
-    whole, pipeline.map_cloud = pipeline.map_cloud, lambda: (release.wait(10.0), whole())[1]
+    whole, pipeline.saved_map = pipeline.saved_map, lambda: (release.wait(10.0), whole())[1]
     client = ears.node.create_client(SaveMap, "/reconstruct/save_map")
     assert client.wait_for_service(10.0)
     future = client.call_async(SaveMap.Request(path=str(tmp_path / "map.ply")))

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from spatial_fm_ros.core.align.submap import Trajectory
 from spatial_fm_ros.core.align.world import World
-from spatial_fm_ros.core.types import PointCloud, ScaleEstimate
+from spatial_fm_ros.core.io.cloud_files import SavedMap
+from spatial_fm_ros.core.types import ScaleEstimate
 
 #: More than this many are never kept; the oldest goes first.
 MOST_MAPS = 8
@@ -34,9 +35,9 @@ class MapAside:
     def scale(self) -> ScaleEstimate:
         return self.world.scale
 
-    def cloud(self) -> PointCloud:
-        """All of its submaps."""
-        return self.world.cloud()
+    def saved(self) -> SavedMap:
+        """All of its submaps, as they go into a file."""
+        return self.world.saved()
 
     def trajectories(self) -> list[Trajectory]:
         return self.world.trajectories()

@@ -13,7 +13,10 @@ from spatial_fm_ros.core.align.submap import Submap, Trajectory
 from spatial_fm_ros.core.config import Config
 from spatial_fm_ros.core.geometry.rotations import invert_pose
 from spatial_fm_ros.core.geometry.similarity import Sim3
+from spatial_fm_ros.core.io.cloud_files import SavedMap
+from spatial_fm_ros.core.io.map_facts import MapFacts
 from spatial_fm_ros.core.mapping.lidar_surface import LidarSurface
+from spatial_fm_ros.core.mapping.loaded_map import LoadedMap
 from spatial_fm_ros.core.mapping.surface import surface_points
 from spatial_fm_ros.core.mapping.voxel_map import VoxelMap
 from spatial_fm_ros.core.metric.create import Observers
@@ -29,6 +32,7 @@ from spatial_fm_ros.core.types import (
     PosedKeyframe,
     Prediction,
     ScaleEstimate,
+    ScaleState,
     SeamReport,
     Window,
 )
@@ -37,6 +41,8 @@ from spatial_fm_ros.core.types import (
 INDEPENDENT_SHARE = 0.25
 #: Gravity known worse than this (standard deviation) levels no map.
 LEVEL_SIGMA_RAD = 0.03
+#: States of scale by how little they tell of a length.
+_LEAST_KNOWN = (ScaleState.RELATIVE, ScaleState.UNOBSERVABLE, ScaleState.CONFLICT, ScaleState.METRIC)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,14 +74,23 @@ class Rescaling:
 class World:
     """Not thread-safe: the pipeline guards it."""
 
-    def __init__(self, config: Config, observers: Observers, lidar: LidarSurface | None = None) -> None:
-        """`lidar`: joins keyframes with scans while the world is in metres; None: images alone make the map."""
+    def __init__(
+        self,
+        config: Config,
+        observers: Observers,
+        lidar: LidarSurface | None = None,
+        loaded: LoadedMap | None = None,
+    ) -> None:
+        """`lidar`: joins keyframes with scans while the world is in metres; None: images alone make the map.
+
+        `loaded`: a map from a file, beside which the world grows.
+        """
         self.config = config
         self.observers = observers
         self.lidar = lidar
         self.submaps: list[Submap] = []
-        self.scale = ScaleEstimate()
-        self.loaded: list[PointCloud] = []
+        self.loaded = loaded
+        self.scale = loaded.scale if loaded is not None else ScaleEstimate()
         self._last: PosedKeyframe | None = None
         self._world_from_odom: Array | None = None
 
@@ -110,18 +125,60 @@ class World:
             submap.id, tuple(fresh), PointCloud.joined(points), self.scale, seam, rescaling, self._world_from_odom
         )
 
-    def cloud(self, submap: int | None = None) -> PointCloud:
-        """The voxels of one submap, or of all with what was loaded."""
-        if submap is not None:
-            return self.submaps[submap].cloud()
-        return PointCloud.joined([*self.loaded, *(s.cloud() for s in self.submaps)])
+    def shown(self, metric_only: bool = False) -> PointCloud:
+        """The whole map, in one unit: a loaded map is alone in it while what is mapped has another one.
+
+        `metric_only`: nothing but what is in metres.
+        """
+        loaded = self.loaded if self.loaded is not None and (self.loaded.facts.metric or not metric_only) else None
+        if not self.loaded_joins:
+            return loaded.cloud if loaded is not None else PointCloud.empty()
+        submaps = [s for s in self._filled if s.scale.state is ScaleState.METRIC or not metric_only]
+        return PointCloud.joined([*([loaded.cloud] if loaded is not None else []), *(s.cloud() for s in submaps)])
+
+    def saved(self, submap: int | None = None) -> SavedMap:
+        """One submap, or all that was mapped, for a file. A loaded map goes along where it has the same unit."""
+        submaps = self._filled if submap is None else [self.submaps[submap]]
+        if submap is not None or self.loaded is None:
+            return SavedMap(PointCloud.joined([s.cloud() for s in submaps]), self.facts(submaps))
+        if not submaps:
+            return SavedMap(self.loaded.cloud, self.loaded.facts)
+        facts, clouds = self.facts(submaps), [s.cloud() for s in submaps]
+        if self.loaded_joins:
+            other = self.loaded.facts
+            facts = replace(
+                facts,
+                scale_sigma=max(facts.scale_sigma, other.scale_sigma),
+                voxel_size=min(facts.voxel_size, other.voxel_size),
+            )
+            clouds.insert(0, self.loaded.cloud)
+        return SavedMap(PointCloud.joined(clouds), facts)
+
+    @property
+    def loaded_joins(self) -> bool:
+        """What is mapped has the unit of the loaded map: both are in metres, or nothing is mapped."""
+        if self.loaded is None or not self._filled:
+            return True
+        return self.loaded.facts.metric and all(s.scale.state is ScaleState.METRIC for s in self._filled)
+
+    @property
+    def _filled(self) -> list[Submap]:
+        return [submap for submap in self.submaps if len(submap.voxels)]
+
+    def facts(self, submaps: Sequence[Submap] | None = None) -> MapFacts:
+        """What holds for all of these submaps (None: all): the state of the one whose lengths are known least."""
+        submaps = self.submaps if submaps is None else submaps
+        scales = [s.scale.estimate(s.applied[-1] if s.applied else 0.0) for s in submaps] or [self.scale]
+        worst = min((scale.state for scale in scales), key=_LEAST_KNOWN.index)
+        sigma = max(scale.sigma for scale in scales)
+        return MapFacts(worst, sigma, self.config.ros.map_frame, self.config.map.voxel_size)
 
     def trajectories(self) -> list[Trajectory]:
         return [s.trajectory() for s in self.submaps]
 
     @property
     def map_size(self) -> int:
-        return sum(len(s.voxels) for s in self.submaps) + sum(len(c) for c in self.loaded)
+        return sum(len(s.voxels) for s in self.submaps) + (len(self.loaded.cloud) if self.loaded is not None else 0)
 
     def _place(
         self, window: Window, prediction: Prediction

@@ -49,22 +49,20 @@ class VoxelMap:
     def __len__(self) -> int:
         return len(self._index)
 
+    @property
+    def reach(self) -> float:
+        """Points closer to the origin than this along each axis have a voxel."""
+        return (AXIS_LIMIT - 1) * self.config.voxel_size
+
     def insert(self, cloud: PointCloud, viewpoint: ArrayLike, anchor: int = 0) -> int:
         """Add points in world units.
 
         `viewpoint` [3] is where they were seen from; when the map is full, voxels far from it leave
         first. `anchor` < 2^24 numbers the keyframe. Returns the number of voxels that were empty before.
-        Raises InputError when the arrays of the cloud do not fit together.
         """
-        n = len(cloud.points)
-        shapes = [a.shape for a in (cloud.points, cloud.colors, cloud.normals, cloud.confidence, cloud.source)]
-        if shapes != [(n, 3), (n, 3), (n, 3), (n,), (n,)]:
-            raise InputError(
-                f"A map takes points, colors and normals [N, 3], confidence and source [N], got shapes {shapes}."
-            )
-        limit = (AXIS_LIMIT - 1) * self.config.voxel_size
+        n = len(cloud)
         with np.errstate(invalid="ignore"):
-            usable = (np.abs(cloud.points) < limit).all(axis=1) & np.isfinite(cloud.confidence)
+            usable = (np.abs(cloud.points) < self.reach).all(axis=1) & np.isfinite(cloud.confidence)
         with self._lock:
             if not usable.all():
                 self.refused += n - int(usable.sum())
@@ -108,7 +106,7 @@ class VoxelMap:
 
     def _rebuild(self, table: Table) -> None:
         """These rows [N, COLUMNS] and no others, under the voxels they now lie in."""
-        inside = (np.abs(table[:, X]) < (AXIS_LIMIT - 1) * self.config.voxel_size).all(axis=1)
+        inside = (np.abs(table[:, X]) < self.reach).all(axis=1)
         self.refused += len(table) - int(inside.sum())
         self._index.rebuild(np.empty(0, np.int64))
         self._merge(table[inside])
