@@ -186,6 +186,8 @@ class MapConfig:
     stride: int = param(2, "every n-th pixel of a depth row and column enters the map", low=1, high=16)
     lidar: bool = param(True, "once metric, colour LiDAR points from the images and draw image depth to them in the map")
     exposure: bool = param(True, "bring the colours of each keyframe to the exposure of the map so far")
+    autosave_s: float = param(60.0, "live: a map that changed is saved by itself so often, large ones less often (0.5 MB/s); 0 = off", low=0.0)
+    autosave_path: str = param("", "live: file of these saves, .ply or .pcd; empty = spatial_fm_ros/NODE.autosave.ply in ROS_HOME or ~/.ros")
 
 
 @dataclass(frozen=True)

@@ -184,8 +184,11 @@ class HealthReport:
             ("points", str(pipeline.map_size)),
             ("resets", str(pipeline.stats.resets)),
             *_set_aside(pipeline),
+            ("autosave", session.autosave.state),
             *([("loaded map", loaded_note(pipeline))] if pipeline.loaded is not None else []),
         ]
+        if session.autosave.problem:
+            return Finding(WARN, session.autosave.problem, values)
         if not pipeline.loaded_joins:
             return Finding(WARN, loaded_note(pipeline), values)
         if scale.state is ScaleState.METRIC:

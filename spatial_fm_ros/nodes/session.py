@@ -11,6 +11,7 @@ from typing import Any
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.lifecycle import LifecycleNode
 
+from spatial_fm_ros.bridge.autosave import Autosave
 from spatial_fm_ros.bridge.clock import STEADY
 from spatial_fm_ros.bridge.encode_status import NodeFacts, encode_status
 from spatial_fm_ros.bridge.frames import MapTransform, TransformTree
@@ -63,6 +64,7 @@ class Session:
         self.worker = Worker(pipeline, self._on_update, self._on_error, self._is_ready, self._is_silent)
         self.intake = Intake(node, ros, pipeline, self.poses, health)
         pipeline.on_new_time = self._on_new_time
+        self.autosave = Autosave(node, pipeline, config.map)
         self._timers = [
             self._every(1.0 / rate, callback)
             for rate, callback in ((ros.map_rate_hz, self._publish_map), (ros.tf_rate_hz, self._repeat_tf))
@@ -83,6 +85,7 @@ class Session:
     def close(self, patience_s: float = PATIENCE_S) -> None:
         """As `stop`, the map is saved, and nothing is published any more."""
         self.stop(patience_s)
+        self.autosave.close()
         for timer in self._timers:
             self._node.destroy_timer(timer)
         self.outputs.close()

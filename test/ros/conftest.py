@@ -69,6 +69,7 @@ SMALL = {
     "intake.disparity_px": 12.0,
     "ros.map_rate_hz": 4.0,
     "map.voxel_size": 0.05,
+    "map.autosave_s": 0.0,
 }
 
 
