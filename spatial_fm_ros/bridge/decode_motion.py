@@ -22,9 +22,14 @@ def stamp_ns(header: Any) -> int:
     return sec * 1_000_000_000 + nanosec
 
 
+def clean_frame(name: str) -> str:
+    """A frame's name without the leading slash of ROS 1 and blanks around it."""
+    return str(name).strip().lstrip("/")
+
+
 def frame_name(header: Any, default: str) -> str:
     """frame_id without the leading slash of ROS 1; `default` where it is empty."""
-    return str(header.frame_id).strip().lstrip("/") or default
+    return clean_frame(header.frame_id) or default
 
 
 def decode_odometry(msg: Any) -> PoseSample:
@@ -43,7 +48,7 @@ def decode_odometry(msg: Any) -> PoseSample:
         odom_from_body=_pose(msg.pose.pose.position, msg.pose.pose.orientation, "An odometry pose"),
         covariance=covariance,
         frame_id=frame_name(msg.header, "odom"),
-        child_frame_id=str(msg.child_frame_id).strip().lstrip("/") or "base_link",
+        child_frame_id=clean_frame(msg.child_frame_id) or "base_link",
     )
 
 

@@ -23,7 +23,6 @@ class TransformTimes:
         """`on_bad` gets 'tf' and why a transform is left out."""
         self._unstamped = unstamped
         self._on_bad = on_bad
-        self.trusted_parent = ""  # its children are not watched: this node's own, which may send what is old at first
         self._lines: OrderedDict[str, TimeLine[None]] = OrderedDict()
 
     def believed(self, transforms: list[Any]) -> tuple[list[Any], bool]:
@@ -43,8 +42,6 @@ class TransformTimes:
     def _judge(self, transform: Any) -> bool:
         self._unstamped.stamp("tf", transform.header)
         stamp, child = stamp_ns(transform.header), str(transform.child_frame_id)
-        if transform.header.frame_id == self.trusted_parent:
-            return False
         line = self._lines.setdefault(child, TimeLine(f"The transform of '{child[:100]}'"))
         self._lines.move_to_end(child)
         while len(self._lines) > MOST_FRAMES:

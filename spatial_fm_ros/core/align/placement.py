@@ -9,13 +9,10 @@ import numpy as np
 from spatial_fm_ros.core.align.seam import OverlapView, align_window
 from spatial_fm_ros.core.align.submap import Submap
 from spatial_fm_ros.core.config import SeamConfig
+from spatial_fm_ros.core.geometry.optical import BODY_FROM_OPTICAL
 from spatial_fm_ros.core.geometry.similarity import Sim3
 from spatial_fm_ros.core.types import Array, Keyframe, PosedKeyframe, Prediction, SeamReport, Window
 
-#: Axes of a forward-looking camera in a body frame: x forward = optical z, y left = -x, z up = -y (REP-103).
-BODY_FROM_OPTICAL = np.array(
-    [[0.0, 0.0, 1.0, 0.0], [-1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
-)
 #: Median depth of a world without metres, in its units: voxels sized for metres then suit it.
 TYPICAL_DEPTH = 3.0
 
