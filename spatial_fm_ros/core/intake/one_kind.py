@@ -1,0 +1,55 @@
+"""One topic, one sensor: what a second one sends on the same topic is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+#: The kind that came first is given up after so long a silence, once so many in a row were of one other kind.
+PATIENCE_S, IN_A_ROW = 5.0, 3
+
+Kind = TypeVar("Kind", bound=Hashable)
+
+
+class OneKind(Generic[Kind]):
+    """Keeps to the kind of message (its frame, its size) that came first.
+
+    Another kind is believed, and kept from then on, when the first has been silent for PATIENCE_S and IN_A_ROW
+    messages in a row were of that other one: a driver that was set up anew. Not thread-safe.
+    """
+
+    def __init__(self) -> None:
+        self.kept: Kind | None = None
+        self._last_s = 0.0
+        self._other: Kind | None = None
+        self._in_a_row = 0
+
+    def admits(self, kind: Kind, time_s: float) -> bool:
+        """Whether a message of this kind is used; time_s: when it came, or its stamp, in seconds."""
+        if self.kept is None:
+            self.kept = kind
+        elif kind != self.kept:
+            self._in_a_row = self._in_a_row + 1 if kind == self._other else 1
+            self._other = kind
+            if self._in_a_row < IN_A_ROW or abs(time_s - self._last_s) < PATIENCE_S:
+                return False
+            self.kept = kind
+        self._last_s, self._other, self._in_a_row = time_s, None, 0
+        return True
+
+
+def two_frames(topic: str, kept: str, other: str, what: str = "Images", sensor: str = "camera") -> str:
+    """What is said of messages in a second frame."""
+    return (
+        f"{what} of '{topic}' come in two frames ('{kept}' and '{other}'); those of '{other}' are left out. "
+        f"Give each {sensor} its own topic."
+    )
+
+
+def two_sizes(topic: str, kept: tuple[int, int], other: tuple[int, int]) -> str:
+    """What is said of images of a second size; (width, height)."""
+    first, second = f"{kept[0]}x{kept[1]}", f"{other[0]}x{other[1]}"
+    return (
+        f"Images of '{topic}' come in two sizes ({first} and {second}); those of {second} are left out. "
+        "Give each camera its own topic."
+    )
