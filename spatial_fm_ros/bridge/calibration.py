@@ -24,7 +24,8 @@ class CalibrationPending(Exception):
 
 class Calibration:
     """Caches CameraInfo. A camera's calibration rarely changes, so the newest one serves images that
-    have none with their own stamp. Thread-safe.
+    have none with their own stamp. Where several cameras send theirs on one topic, an image gets that of its frame
+    and size. Thread-safe.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Calibration:
         self._without = without
         self._now = now
         self._lock = threading.Lock()
-        self._by_stamp: OrderedDict[int, tuple[Camera | None, str]] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, str], Camera | None] = OrderedDict()  # by stamp and frame, oldest first
         self._waiting_since: float | None = None
         self.remark = ""
 
@@ -51,10 +52,11 @@ class Calibration:
         """Take a CameraInfo. Raises InputError for one that cannot be used; the last good one stays."""
         stamp, camera = stamp_ns(msg.header), decode_camera_info(msg, rectified=self.rectified)
         with self._lock:
-            self._by_stamp[stamp] = (camera, frame_name(msg.header, ""))
-            self._by_stamp.move_to_end(stamp)
-            while len(self._by_stamp) > _KEPT:
-                self._by_stamp.popitem(last=False)
+            key = (stamp, frame_name(msg.header, ""))
+            self._kept[key] = camera
+            self._kept.move_to_end(key)
+            while len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
 
     def camera_for(self, stamp: int, size: tuple[int, int], frame: str) -> Camera | None:
         """The camera of an image (width, height); None where its calibration is unknown.
@@ -63,11 +65,19 @@ class Calibration:
         describes images of another size.
         """
         with self._lock:
-            if not self._by_stamp:
+            if not self._kept:
                 self._wait_or_go_on()
                 return None
-            newest = next(reversed(self._by_stamp))
-            camera, info_frame = self._by_stamp.get(stamp, self._by_stamp[newest])
+
+            def fits(index: int) -> tuple[bool, bool, bool, int]:
+                """How well one belongs to the image, the worst first."""
+                (info_stamp, info_frame), camera = entries[index]
+                is_size = camera is None or (camera.width, camera.height) == size
+                return info_frame == frame, is_size, info_stamp == stamp, index
+
+            entries = list(self._kept.items())
+            (_, info_frame), camera = entries[max(range(len(entries)), key=fits)]
+            newest = entries[-1][0][0]
             self.remark = _remark(abs(stamp - newest), frame, info_frame)
         if camera is not None and (camera.width, camera.height) != size:
             raise InputError(
@@ -79,8 +89,8 @@ class Calibration:
     def reset(self) -> None:
         """Stamps start anew; the newest calibration stays."""
         with self._lock:
-            while len(self._by_stamp) > 1:
-                self._by_stamp.popitem(last=False)
+            newest = {frame: (stamp, frame) for stamp, frame in self._kept}
+            self._kept = OrderedDict((key, self._kept[key]) for key in newest.values())
 
     def _wait_or_go_on(self) -> None:
         if not self._expected:

@@ -8,6 +8,7 @@ from typing import Any
 
 from spatial_fm_ros.bridge.calibration import Calibration, CalibrationPending
 from spatial_fm_ros.bridge.decode import PackedImage, frame_name, stamp_ns
+from spatial_fm_ros.bridge.one_sender import OneSender
 from spatial_fm_ros.bridge.pose_feed import PoseFeed
 from spatial_fm_ros.core.config import RosConfig
 from spatial_fm_ros.core.pipeline import Pipeline
@@ -29,13 +30,16 @@ class CompanionInput:
         self._pipeline = pipeline
         self._poses = poses
 
-    def image(self, msg: Any) -> None:
+    def image(self, msg: Any, sender: OneSender) -> None:
         """Raises InputError for an image that cannot be used; without calibration it is one."""
-        stamp, frame, arrived = stamp_ns(msg.header), frame_name(msg.header, self.role), time.monotonic_ns()
-        self._poses.saw_companion(self.role, frame)
+        stamp, named, arrived = stamp_ns(msg.header), frame_name(msg.header, self.role), time.monotonic_ns()
+        sender.check_frame(named)
         image = self._unpack(msg)
+        sender.check_size(image.size)
+        frame = self._poses.image_frame(named)
+        self._poses.saw_companion(self.role, frame)
         try:
-            camera = self.calibration.camera_for(stamp, image.size, frame)
+            camera = self.calibration.camera_for(stamp, image.size, named)
         except CalibrationPending:
             return
         self._pipeline.add_companion(CompanionFrame(Frame(stamp, image.pixels(), camera, frame, arrived)))

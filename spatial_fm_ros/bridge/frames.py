@@ -85,7 +85,7 @@ class TransformTree:
         return self._lookup(parent, child, None)
 
     def parent(self, frame: str) -> str | None:
-        """The direct parent of a frame, None for a root, an unknown frame, and one whose publisher has fallen silent."""
+        """The direct parent of a frame; None for a root, an unknown frame, and one whose publisher is silent by now."""
         edge = self._listener.edges.get(clean_frame(frame))
         if edge is None or not (edge.static or time.monotonic() - edge.heard_s < SILENT_S):
             return None
@@ -156,7 +156,7 @@ class _Listener(TransformListener):
         on_change: Callable[[], None] | None,
         on_bad: Callable[[str, Exception], None],
     ) -> None:
-        self.edges: dict[str, _Edge] = {}  # by child; entries are replaced, never changed: readers need no lock
+        self.edges: dict[str, _Edge] = {}  # by child; an entry is replaced, never changed: readers need no lock
         self._times = times
         self._on_change = on_change
         self._on_bad = on_bad
@@ -258,6 +258,10 @@ class MapTransform:
     """
 
     def __init__(self, node: Node, tree: TransformTree, map_frame: str) -> None:
+        self._node = node
+        self._broadcaster = TransformBroadcaster(node, qos.overridden(node, qos.PUBLISHER, "/tf", qos.moving_frames()))
+        self._static: StaticTransformBroadcaster | None = None
+        self._optical: set[str] = set()
         self._tree = tree
         self._map_frame = clean_frame(map_frame)
         self._lock = threading.Lock()

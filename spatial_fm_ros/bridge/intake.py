@@ -26,6 +26,7 @@ from spatial_fm_ros.bridge.decode import (
 from spatial_fm_ros.bridge.health import InputHealth
 from spatial_fm_ros.bridge.helper_node import HelperNode
 from spatial_fm_ros.bridge.inputs import NONE, InputTopic, expected_inputs, info_role, subscribe
+from spatial_fm_ros.bridge.one_sender import OneSender
 from spatial_fm_ros.bridge.pose_feed import PoseFeed
 from spatial_fm_ros.bridge.topic_names import is_rectified_name
 from spatial_fm_ros.bridge.unstamped import Unstamped
@@ -73,6 +74,7 @@ class Intake:
         self._stale = 0  # images in a row
         self.calibration = Calibration(config.camera_info_topic != NONE, config.missing_after_s, config.image_rectified)
         self._companions: dict[str, CompanionInput] = {}  # by role, from the first `open` on
+        self._senders: dict[str, OneSender] = {}  # by role
         self._helper: HelperNode | None = None
         self.inputs: list[InputTopic] = []
 
@@ -80,6 +82,7 @@ class Intake:
         """Subscribe to everything the configuration asks for. Raises ConfigError for topics that cannot be."""
         self._helper = HelperNode(self._node, "inputs")
         self.inputs = expected_inputs(self._node, self._config)
+        self._senders = {each.role: OneSender(each.role, each.topic) for each in self.inputs}
         handlers = self._handlers()
         for wanted in self.inputs:
             self._health.expect(wanted.role, wanted.topic)
@@ -150,16 +153,19 @@ class Intake:
     def _image(self, unpack: Callable[[Any], PackedImage], msg: Any) -> None:
         self.last_image_s = time.monotonic()
         self.frames += 1
+        named, sender = frame_name(msg.header, "camera"), self._senders["image"]
+        sender.check_frame(named)
         stamp, arrived = stamp_ns(msg.header), time.monotonic_ns()
         self.newest_stamp_ns = stamp
         if not self.running:
             self.skipped += 1
             return
-        frame = frame_name(msg.header, "camera")
-        self._poses.saw("camera", frame)
         image = unpack(msg)
+        sender.check_size(image.size)
+        frame = self._poses.image_frame(named)
+        self._poses.saw("camera", frame)
         try:
-            camera = self.calibration.camera_for(stamp, image.size, frame)  # a wrong size is never decoded
+            camera = self.calibration.camera_for(stamp, image.size, named)  # a wrong size is never decoded
         except CalibrationPending:
             self.skipped += 1
             return
@@ -170,12 +176,13 @@ class Intake:
 
     def _companion(self, camera: CompanionInput, msg: Any) -> None:
         if self.running:
-            camera.image(msg)
+            camera.image(msg, self._senders[camera.role])
 
     def _points(self, msg: Any) -> None:
         if self.running:
             arrived = time.monotonic_ns()
             scan = replace(decode_points(msg), arrived_ns=arrived)
+            self._senders["points"].check_frame(scan.frame_id)
             self._scan_remark = scan.remark
             self._poses.saw("lidar", scan.frame_id)
             went_back = self._pipeline.add_scan(scan)
@@ -183,11 +190,14 @@ class Intake:
 
     def _odometry(self, msg: Any) -> None:
         if self.running:
-            self._poses.add_odometry(replace(decode_odometry(msg), arrived_ns=time.monotonic_ns()))
+            sample = replace(decode_odometry(msg), arrived_ns=time.monotonic_ns())
+            self._senders["odometry"].check_frame(sample.child_frame_id)
+            self._poses.add_odometry(sample)
 
     def _imu(self, msg: Any) -> None:
         if self.running:
             sample = replace(decode_imu(msg), arrived_ns=time.monotonic_ns())
+            self._senders["imu"].check_frame(sample.frame_id)
             self._poses.saw("imu", sample.frame_id)
             self._pipeline.add_imu(sample)
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from spatial_fm_ros.core.calibration.check import CalibrationCheck
-from spatial_fm_ros.core.calibration.report import Finding, findings
+from spatial_fm_ros.core.calibration.report import Finding, findings, of_image_frame
 from spatial_fm_ros.core.calibration.visual_turns import MIN_STEP_S, TRACK_SIDE
 from spatial_fm_ros.core.config import Config
 from spatial_fm_ros.core.types import Array, Camera, Frame, Image, ImuSample, LidarScan, PoseSample
@@ -74,11 +74,14 @@ class MotionRecord:
             )
         )
 
-    def compare(self, camera: Camera | None, sensor_from_camera: Mapping[str, Array | None]) -> list[Finding]:
+    def compare(
+        self, camera: Camera | None, sensor_from_camera: Mapping[str, Array | None], doubt: str = ""
+    ) -> list[Finding]:
         """What the motion says of each sensor's clock and mounting; `camera` is that of the images as they came,
-        mountings are rotations [3, 3] by sensor ("imu", "odometry", "lidar")."""
+        mountings are rotations [3, 3] by sensor ("imu", "odometry", "lidar"). doubt: what TF lets suspect of the frame
+        of the images; told unless the motion decides."""
         if not self._images or camera is None or (camera.width, camera.height) != self._size:
-            return []
+            return of_image_frame(doubt, [])
         check = CalibrationCheck(self._config.lidar)
         for stamp, image in self._images:
             check.add(Frame(stamp, image, camera.resized(image.shape[1], image.shape[0])))
@@ -88,7 +91,8 @@ class MotionRecord:
         for scan in self._scans if check.turned_enough else self._scans[:1]:
             check.add(scan)
         compared = check.compare(sensor_from_camera)
-        return [finding for comparison in compared for finding in findings(comparison, self._offsets_s)]
+        said = [finding for comparison in compared for finding in findings(comparison, self._offsets_s)]
+        return [*said, *of_image_frame(doubt, compared)]
 
     def _shift(self, sensor: str) -> int:
         return round(self._offsets_s[sensor] * 1e9)

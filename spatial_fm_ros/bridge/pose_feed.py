@@ -9,10 +9,12 @@ from collections.abc import Callable
 import numpy as np
 
 from spatial_fm_ros.bridge.companion_mounts import CompanionMounts
+from spatial_fm_ros.bridge.decode_motion import clean_frame
 from spatial_fm_ros.bridge.frames import TransformTree
 from spatial_fm_ros.bridge.lidar_poses import LidarPoses
 from spatial_fm_ros.core.config import RosConfig
 from spatial_fm_ros.core.errors import InputError
+from spatial_fm_ros.core.geometry.optical import frame_doubt, optical_frame
 from spatial_fm_ros.core.pipeline import Pipeline
 from spatial_fm_ros.core.types import Array, LidarScan, PoseSample, Rig
 
@@ -43,13 +45,15 @@ class PoseFeed:
         self.lidar: LidarPoses | None = None
         if self._uses_lidar and config.points_topic:
             self.lidar = LidarPoses(pipeline, self._add_lidar_pose, lambda error: on_bad("points", error))
-        self._body = config.base_frame if self._uses_tf else ""  # odometry names its own
+        self._base = clean_frame(config.base_frame)
+        self._body = self._base if self._uses_tf else ""  # odometry names its own
+        self._optical: dict[str, str] = {}  # frames of images -> optical frames made for them
         self._frames: dict[str, str] = {}  # sensor -> frame
         self._known: dict[str, Array] = {}  # sensor -> body_from_sensor
         self._companions = CompanionMounts(tree)
         self._last_tf_ns = -1
         pipeline.sensors.poses.withheld = self.has_odometry_frame
-        self.odom_frame = config.odom_frame
+        self.odom_frame = clean_frame(config.odom_frame)
 
     @property
     def gives_poses(self) -> bool:
@@ -97,6 +101,20 @@ class PoseFeed:
         """(role, place beside the camera in words) of the rig's other cameras that TF knows."""
         with self._lock:
             return self._companions.in_words()
+
+    @property
+    def optical_frames(self) -> list[tuple[str, str]]:
+        """(frame of images, optical frame made for it) where `ros.image_frame_is_body`."""
+        return list(self._optical.items())
+
+    def image_frame(self, frame: str) -> str:
+        """The optical frame of images that come in `frame`: itself, or the one that `ros.image_frame_is_body` makes."""
+        if not self._config.image_frame_is_body:
+            return frame
+        if frame not in self._optical:
+            self._tree.add_optical(frame, optical_frame(frame))
+            self._optical[frame] = optical_frame(frame)
+        return self._optical[frame]
 
     def saw(self, sensor: str, frame: str) -> None:
         """A sensor ('camera', 'lidar', 'imu') sends in this frame; its extrinsic is looked up until known."""
@@ -155,7 +173,7 @@ class PoseFeed:
         """/tf changed: take the body's newest pose in the odometry frame, if TF is where poses come from."""
         if not self._uses_tf:
             return
-        found = self._tree.latest(self._config.odom_frame, self._config.base_frame)
+        found = self._tree.latest(self.odom_frame, self._base)
         if found is None:
             return
         stamp, matrix = found
@@ -163,9 +181,9 @@ class PoseFeed:
             if stamp == self._last_tf_ns:
                 return
             self._last_tf_ns = stamp
-            frames = (self._config.odom_frame, self._config.base_frame)
+            sample = PoseSample(stamp, matrix, None, self.odom_frame, self._base, time.monotonic_ns())
             try:
-                self._pipeline.add_pose(PoseSample(stamp, matrix, None, *frames, arrived_ns=time.monotonic_ns()))
+                self._pipeline.add_pose(sample)
             except InputError as error:
                 self._on_bad("tf", error)
             self._find_camera()
@@ -206,9 +224,17 @@ class PoseFeed:
         if not (mounted or beside):
             return
         known = self._known
-        rig = Rig(known.get("camera"), known.get("lidar"), known.get("imu"), self._companions.known)
+        doubt = self._frame_doubt()
+        rig = Rig(known.get("camera"), known.get("lidar"), known.get("imu"), self._companions.known, doubt)
         self._pipeline.set_rig(rig)
         self._withhold()
+
+    def _frame_doubt(self) -> str:
+        """Where somebody tells of a body; a camera that is it for want of another says nothing of its axes."""
+        camera, mount = self._frames.get("camera"), self._known.get("camera")
+        if camera is None or mount is None or not (self.has_odometry_frame or self._body != camera):
+            return ""
+        return frame_doubt(mount, camera, self._body)
 
     def _resolve_body(self) -> bool:
         """Look up sensors on the body; True when one more is known."""
@@ -231,7 +257,7 @@ class PoseFeed:
         camera, lidar = self._frames.get("camera"), self._frames.get("lidar")
         if camera is None or lidar is None:
             return ""
-        for body in (self._config.base_frame, camera):
+        for body in (self._base, camera):
             if all(frame == body or self._tree.lookup(body, frame) is not None for frame in (camera, lidar)):
                 return body
         return ""

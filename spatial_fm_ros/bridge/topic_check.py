@@ -22,6 +22,7 @@ from spatial_fm_ros.bridge.decode import (
     frame_name,
     stamp_ns,
 )
+from spatial_fm_ros.bridge.decode_motion import clean_frame
 from spatial_fm_ros.bridge.frames import TransformTree
 from spatial_fm_ros.bridge.inputs import InputTopic, expected_inputs, info_role, subscribe
 from spatial_fm_ros.bridge.motion_record import MotionRecord
@@ -30,7 +31,9 @@ from spatial_fm_ros.bridge.topics import inspect_topic
 from spatial_fm_ros.core.calibration.report import Finding
 from spatial_fm_ros.core.config import Config
 from spatial_fm_ros.core.errors import InputError
+from spatial_fm_ros.core.geometry.optical import frame_doubt, optical_frame
 from spatial_fm_ros.core.intake.clocks import OTHER_CLOCK_S, TOLD_S, SensorClocks, heard_apart
+from spatial_fm_ros.core.intake.one_kind import two_sizes
 from spatial_fm_ros.core.io.names import shown
 from spatial_fm_ros.core.types import Array, Camera
 
@@ -63,6 +66,7 @@ class Heard:
     remarks: Counter[str] = field(default_factory=Counter)
     facts: str = ""
     size: tuple[int, int] | None = None
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)  # of images
     camera: Camera | None = None
 
     @property
@@ -134,7 +138,7 @@ class TopicCheck:
         """What the robot's turning says of clocks and mountings. Takes some seconds when it turned."""
         roles = {each.wanted.role: each for each in self.heard if each.count}
         image, info = roles.get("image"), roles.get("camera_info")
-        if image is None or info is None:
+        if image is None:
             return []
         bodies = {"imu": "imu", "odometry": "odometry", "lidar": "points"}
         frames = {sensor: roles[role] for sensor, role in bodies.items() if role in roles}
@@ -143,7 +147,20 @@ class TopicCheck:
             frame = heard.children.most_common(1)[0][0] if sensor == "odometry" and heard.children else heard.frame
             found = self._tree.lookup(frame, image.frame) if frame and image.frame else None
             mountings[sensor] = None if found is None else found[:3, :3]
-        return self._motion.compare(info.camera, mountings)
+        return self._motion.compare(info.camera if info is not None else None, mountings, self._frame_doubt(roles))
+
+    def _frame_doubt(self, roles: dict[str, Heard]) -> str:
+        """What TF lets suspect of the frame of the images, on the body that poses are of."""
+        body, told = self._body(roles), self._config.pose_source == "tf" or "odometry" in roles
+        frame = roles["image"].frame
+        found = self._tree.lookup(body, frame) if frame and (told or frame != body) else None
+        return "" if found is None else frame_doubt(found, frame, body)
+
+    def _body(self, roles: dict[str, Heard]) -> str:
+        odometry = roles.get("odometry")
+        if odometry is not None and odometry.children:
+            return odometry.children.most_common(1)[0][0]
+        return clean_frame(self._config.base_frame)
 
     def _listener(self, heard: Heard) -> Callable[[Any], None]:
         read: dict[str, Callable[[Heard, Any], None]] = {
@@ -164,7 +181,7 @@ class TopicCheck:
                     heard.delays_ns.append(now - stamp)
                     self._compare_clock(heard.wanted.role, stamp)
                 heard.unstamped += not stamp
-                heard.frames[frame_name(msg.header, "")] += 1
+                heard.frames[self._frame(heard, msg)] += 1
                 take(heard, msg)
             except InputError as error:
                 heard.bad[str(error)] += 1
@@ -198,10 +215,22 @@ class TopicCheck:
             return None
         return (newest[0] - images[-1]) / 1e9 + self._offsets_s["odometry"]
 
+    def _frame(self, heard: Heard, msg: Any) -> str:
+        """The frame of a message; of images and their CameraInfo the one that is used in its place."""
+        frame = frame_name(msg.header, "")
+        of_camera = heard.wanted.is_image or heard.wanted.type_name.endswith("CameraInfo")
+        if not (frame and of_camera and self._config.image_frame_is_body):
+            return frame
+        optical = optical_frame(frame)
+        if optical not in heard.frames:
+            self._tree.add_optical(frame, optical)
+        return optical
+
     def _read_image(self, heard: Heard, msg: Any) -> None:
         compressed = heard.wanted.is_compressed
         image = decode_compressed_image(msg) if compressed else decode_image(msg)
         heard.size = (image.shape[1], image.shape[0])
+        heard.sizes[heard.size] += 1
         encoding = msg.format if compressed else msg.encoding
         heard.facts = f"{heard.size[0]}x{heard.size[1]} {shown(encoding, 60)}"
         if heard.wanted.role == "image":
@@ -252,7 +281,14 @@ class TopicCheck:
             found.append(Problem(f"{role}: frame_id is empty; set it in the driver.", fatal=False))
         if len(heard.frames) > 1:
             names = ", ".join(f"'{name}'" for name in heard.frames)
-            found.append(Problem(f"{role}: messages of several frames on one topic: {names}.", fatal=False))
+            sentence = f"{role}: messages of several frames on one topic: {names}; the first one's are used"
+            found.append(Problem(f"{sentence}. Give each sensor its own topic.", fatal=False))
+        if len(heard.sizes) > 1:
+            first, second = list(heard.sizes)[:2]
+            found.append(Problem(f"{role}: {two_sizes(topic, first, second)}", fatal=False))
+        if len(heard.children) > 1:
+            names = ", ".join(f"'{name}'" for name in heard.children)
+            found.append(Problem(f"{role}: poses of several frames on one topic: {names}; the first one's are used."))
         if (np.diff(heard.stamps_ns) < 0).any():
             found.append(Problem(f"{role}: stamps go backwards on {topic}.", fatal=False))
         if heard.unstamped:
@@ -285,9 +321,7 @@ class TopicCheck:
         """The TF chain from the body to each sensor, and from odometry to the body."""
         roles = {each.wanted.role: each for each in self.heard if each.count}
         odometry, found = roles.get("odometry"), []
-        body = self._config.base_frame
-        if odometry is not None and odometry.children:
-            body = odometry.children.most_common(1)[0][0]
+        body = self._body(roles)
         uses_tf = self._config.pose_source == "tf"
         if uses_tf and self._tree.lookup(self._config.odom_frame, body) is None:
             found.append(

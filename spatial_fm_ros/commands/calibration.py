@@ -38,7 +38,7 @@ def check_calibration(
     changed.
     """
     from spatial_fm_ros.core.calibration.check import CalibrationCheck
-    from spatial_fm_ros.core.calibration.report import findings
+    from spatial_fm_ros.core.calibration.report import findings, of_image_frame
     from spatial_fm_ros.core.config_files import load_config
     from spatial_fm_ros.core.types import CompanionFrame
     from spatial_fm_ros.sources.base import SourceOptions
@@ -68,10 +68,12 @@ def check_calibration(
         for note in source.summary():
             warn(note)
         compared = check.compare(_mountings(source.rig))
+        doubt = source.rig.frame_doubt
     if not compared:
         warn("There is no IMU, no odometry and no LiDAR to compare the camera with.")
     # Offsets of the configuration are not in the recording's stamps.
     said = [finding for comparison in compared for finding in findings(comparison, {})]
+    said += of_image_frame(doubt, compared)
     for finding in said:
         label = Text("change", "bold red") if finding.wrong else Text("open", "yellow") if finding.open else "fine"
         out.print(label, end="  ")

@@ -17,6 +17,7 @@ from spatial_fm_ros.core.align.aside import MapAside, MapsAside
 from spatial_fm_ros.core.align.submap import Trajectory
 from spatial_fm_ros.core.align.world import Integrated, Rescaling, World
 from spatial_fm_ros.core.calibration.estimate import SensorCorrection
+from spatial_fm_ros.core.calibration.image_frame import ImageFrameEvidence, image_frame_problem
 from spatial_fm_ros.core.calibration.refinement import Refinement
 from spatial_fm_ros.core.config import Config
 from spatial_fm_ros.core.errors import ModelError
@@ -78,6 +79,8 @@ class Pipeline:
         self.refinement: Refinement | None = None
         if config.calibration.refine:
             self.refinement = Refinement(config.calibration, self.sensors, self.observers.extrinsic)
+        self._image_frame = ImageFrameEvidence()
+        self._frame_id = ""  # of the newest window's images
         self._world = self._new_world()
         self._aside = MapsAside()
         self._next_id = 0
@@ -265,6 +268,12 @@ class Pipeline:
         return self.refinement.states() if self.refinement is not None else ()
 
     @property
+    def image_frame_problem(self) -> str:
+        """Why the frame of the images seems to be no optical one (REP-103), empty where nothing says so."""
+        told, is_body = self.sensors.told_rig, self.config.ros.image_frame_is_body
+        return image_frame_problem(self._image_frame.verdict, told.frame_doubt, self._frame_id, is_body)
+
+    @property
     def pose_jumps(self) -> int:
         return self.sensors.poses.jumps
 
@@ -359,6 +368,7 @@ class Pipeline:
         self.sensors.clear()
         if self.refinement is not None:
             self.refinement.reset()
+        self._image_frame.reset()
         self._epoch += 1
         self._spare = None
         fresh = self._new_world(loaded)  # observers forget
@@ -424,6 +434,7 @@ class Pipeline:
         if prediction is None or not prediction.posed.any():
             self.stats.failed_windows += 1
             return _update(window, None, (), self._world.scale, state, note, self._world.map_size)
+        self._look_at_frame(window, prediction)
         result = self._world.integrate(window, prediction, seen_along)
         self._aside.bound(self.config.map.max_voxels - self._world.map_size)
         if self.refinement is not None:
@@ -433,6 +444,17 @@ class Pipeline:
             # The next window hangs on the keyframes that still have depth.
             self._windows.hold(window)
         return _update(window, result, result.keyframes, result.scale, state, note, self._world.map_size)
+
+
+    def _look_at_frame(self, window: Window, prediction: Prediction) -> None:
+        """Keyframes of one camera only: another frame in the window is another mounting."""
+        newest = window.keyframes[-1].frame_id
+        if newest != self._frame_id:
+            self._frame_id = newest
+            self._image_frame.reset()
+        told = [k.odom_from_camera if k.frame_id == newest else None for k in window.keyframes]
+        seen = np.where(prediction.posed[:, None, None], prediction.world_from_camera, np.nan)
+        self._image_frame.observe(told, list(seen))
 
 
 def _turned_deg(prediction: Prediction, overlap: int) -> float:

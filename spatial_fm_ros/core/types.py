@@ -151,13 +151,15 @@ Sample = Frame | CompanionFrame | LidarScan | PoseSample | ImuSample
 class Rig:
     """Static extrinsics of the robot, 4x4 metres; None where unknown.
 
-    companions: camera_from_companion of the rig's other cameras, by the frame they send in.
+    companions: camera_from_companion of the rig's other cameras, by the frame they send in. frame_doubt: why the
+    camera's frame looks as if it were no optical one, empty where it does not.
     """
 
     body_from_camera: Array | None = None
     body_from_lidar: Array | None = None
     body_from_imu: Array | None = None
     companions: Mapping[str, Array] = field(default_factory=dict)
+    frame_doubt: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import rclpy
@@ -44,6 +45,8 @@ OPTIONS = {
     "base-frame": "base_frame",
     "image-reliability": "image_reliability",
 }
+#: Switches, of parameters ros.image_*.
+FLAGS = ("compressed", "rectified", "frame_is_body")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -56,16 +59,18 @@ def main(argv: list[str] | None = None) -> int:
         print(f"check_topics: {error}", file=sys.stderr)
         return 2
     node, tree = Node("check_topics"), None
+    bad: Counter[str] = Counter()  # transforms that cannot be used
     try:
         config = _config(options, node)
         tell_foreign_files(node, argv)
-        tree = TransformTree(node)
+        tree = TransformTree(node, on_bad=lambda _role, error: bad.update([str(error)]))
         check = TopicCheck(node, config, tree)
         _listen(node, check, options.duration)
         problems = check.problems()
         found = {"rig": check.rig(), "motion": check.motion()}
         wrong = [finding for each in found.values() for finding in each if finding.wrong]
         problems += [Problem(finding.sentence, fatal=False) for finding in wrong]
+        problems += [Problem(f"tf ({count} times): {reason}", fatal=False) for reason, count in bad.most_common(3)]
         notes = [
             f"{name:8} {finding.sentence}" for name, each in found.items() for finding in each if not finding.wrong
         ]
@@ -99,8 +104,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", type=Path, action="append", default=[], help="parameter file, may be repeated")
     for option, name in OPTIONS.items():
         parser.add_argument(f"--{option}", help=f"parameter ros.{name}")
-    for flag in ("compressed", "rectified"):
-        parser.add_argument(f"--{flag}", action="store_true", help=f"parameter ros.image_{flag}")
+    for flag in FLAGS:
+        parser.add_argument(f"--{flag.replace('_', '-')}", action="store_true", help=f"parameter ros.image_{flag}")
     return parser
 
 
@@ -108,7 +113,7 @@ def _config(options: argparse.Namespace, node: Node) -> Config:
     """From files, then the node's parameters, then options. Raises ConfigError."""
     given = {name: getattr(options, option.replace("-", "_")) for option, name in OPTIONS.items()}
     overrides: dict[str, object] = {f"ros.{name}": value for name, value in given.items() if value is not None}
-    overrides |= {f"ros.image_{flag}": True for flag in ("compressed", "rectified") if getattr(options, flag)}
+    overrides |= {f"ros.image_{flag}": True for flag in FLAGS if getattr(options, flag)}
     known = [parameter.name for parameter in describe()]
     check_overrides(given_values(node))
     warn_unused(node, known)

@@ -124,6 +124,8 @@ class _Run:
                 self.notes.append(f"Mapping ended early: {_sentence(error)}")
         self._note_lidar()
         self._note_clocks()
+        if problem := self.pipeline.image_frame_problem:
+            self.notes.append(problem)
         if self.cut_short:
             self.notes.append("The run was interrupted; this is the map up to then.")
         return RunTimes(mapping_s=time.perf_counter() - started, cpu_s=time.process_time() - cpu)

@@ -10,6 +10,7 @@ from typing import Any
 
 from spatial_fm_ros.bridge.decode import decode_imu, decode_odometry, decode_points, frame_name
 from spatial_fm_ros.core.errors import InputError
+from spatial_fm_ros.core.geometry.optical import frame_doubt
 from spatial_fm_ros.core.io.names import shown
 from spatial_fm_ros.core.types import CompanionFrame, Frame, ImuSample, LidarScan, PoseSample, Rig, Sample
 from spatial_fm_ros.sources.bag_camera import BagCamera
@@ -119,8 +120,11 @@ class BagSource(Source):
         image = self._first(topics.image, self._start_ns) or self._first(topics.image)
         frame = frame_name(image.header, frame) if image is not None else frame
         info = self._calibration(topics.camera_info, frame) if topics.camera_info else None
+        is_body = self.options.image_frame_is_body
+        if is_body:
+            self._tree.set_optical(frame)
         rectified = topics.rectified or self.options.image_rectified
-        return BagCamera(topics, frame, info, self.bad, options, rectified, self.options.max_pixels)
+        return BagCamera(topics, frame, info, self.bad, options, rectified, self.options.max_pixels, is_body)
 
     def _calibration(self, topic: str, frame: str) -> Any:
         """The CameraInfo that holds where reading begins: the newest before, else the first, of the images' frame."""
@@ -222,7 +226,9 @@ class BagSource(Source):
                     f"{known_frames(self._tree)}); the {'odometry' if name == 'camera' else 'LiDAR'} cannot be used "
                     "with the camera. Record /tf_static with the bag."
                 )
-        return Rig(found["camera"], found["lidar"], found["imu"])
+        mount = found["camera"]
+        doubt = frame_doubt(mount, camera, body) if mount is not None and (poses or body != camera) else ""
+        return Rig(mount, found["lidar"], found["imu"], frame_doubt=doubt)
 
     def __iter__(self) -> Iterator[Sample]:
         try:

@@ -8,6 +8,7 @@ from typing import Any
 
 from spatial_fm_ros.bridge.decode import decode_camera_info, frame_name, open_compressed_image, open_image
 from spatial_fm_ros.core.errors import InputError
+from spatial_fm_ros.core.geometry.optical import optical_frame
 from spatial_fm_ros.core.io.names import shown
 from spatial_fm_ros.core.pictures.decode import MAX_PIXELS
 from spatial_fm_ros.core.types import Camera, Frame
@@ -23,9 +24,10 @@ class BagCamera:
     """Decodes a camera's messages.
 
     One camera has one frame and one size: those of its first image. Images and calibrations of others are left out and
-    counted. frame: where its images name none. info: the newest CameraInfo, None before the first. What cannot be
-    decoded is counted in `bad`. options: whose intrinsics stand above CameraInfo, if any. rectified: its images have no
-    distortion, and P counts. max_pixels: larger pictures are not decoded.
+    counted. frame: the one its images come in, by the name given where they name none. info: the newest CameraInfo, None
+    before the first. What cannot be decoded is counted in `bad`. options: whose intrinsics stand above CameraInfo, if
+    any. rectified: its images have no distortion, and P counts. max_pixels: larger pictures are not decoded. is_body:
+    frames of images are body-like (ros.image_frame_is_body); `frame` is then the optical one made for it.
     """
 
     def __init__(
@@ -37,9 +39,11 @@ class BagCamera:
         options: SourceOptions | None = None,
         rectified: bool = False,
         max_pixels: int = MAX_PIXELS,
+        is_body: bool = False,
     ) -> None:
         self.topics = topics
-        self.frame = frame
+        self.frame = optical_frame(frame) if is_body else frame
+        self._named = frame  # in the messages
         self.info: Any = None
         self._of_this_frame = False
         self._bad = bad
@@ -55,17 +59,17 @@ class BagCamera:
 
     def take_info(self, info: Any) -> None:
         """A CameraInfo. Once one came in the frame of the images, those of other frames are another camera's."""
-        mine = frame_name(info.header, "") == self.frame
+        mine = frame_name(info.header, "") == self._named
         if mine or not self._of_this_frame:
             self.info = info
             self._of_this_frame = mine
 
     def takes(self, message: Any) -> bool:
         """Whether an image is this camera's by its frame; others are counted."""
-        frame = frame_name(message.header, self.frame)
-        if frame != self.frame:
+        frame = frame_name(message.header, self._named)
+        if frame != self._named:
             self._other_frames[frame] += 1
-        return frame == self.frame
+        return frame == self._named
 
     def decoder(self, message: Any, stamp_ns: int) -> Callable[[], Frame | None]:
         """Decodes an image when called, with the calibration as it is known now; None for one that is damaged."""
@@ -77,7 +81,7 @@ class BagCamera:
         topic, found = shown(self.topics.image), []
         for frame, count in self._other_frames.most_common(_NAMED):
             found.append(
-                f"Images of '{topic}' come in two frames ('{shown(self.frame)}' and '{shown(frame)}'); those of "
+                f"Images of '{topic}' come in two frames ('{shown(self._named)}' and '{shown(frame)}'); those of "
                 f"'{shown(frame)}' ({count}) are left out. Give each camera its own topic."
             )
         for size, count in self._other_sizes.most_common(_NAMED):

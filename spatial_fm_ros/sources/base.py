@@ -44,6 +44,7 @@ class SourceOptions:
     odom_frame: str = "odom"
     base_frame: str = "base_link"
     image_rectified: bool = False  # images of all topics are rectified, whatever their names say
+    image_frame_is_body: bool = False  # images come in frames with x forward
     rate_hz: float = 0.0  # image folders and videos without stamps; 0 = the input's own, or 30
     every: int = 1  # every n-th image
     start_s: float = 0.0  # seconds from the beginning of the recording
@@ -77,6 +78,7 @@ class SourceOptions:
             "odom_frame": ros.odom_frame,
             "base_frame": ros.base_frame,
             "image_rectified": ros.image_rectified,
+            "image_frame_is_body": ros.image_frame_is_body,
         }
         merged.update({key: value for key, value in others.items() if value is not None})
         return SourceOptions(**merged)  # type: ignore[arg-type]

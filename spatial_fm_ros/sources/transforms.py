@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from spatial_fm_ros.bridge.decode import decode_transform
-from spatial_fm_ros.core.geometry.rotations import invert_pose
+from spatial_fm_ros.core.geometry.optical import BODY_FROM_OPTICAL, optical_frame
+from spatial_fm_ros.core.geometry.rotations import invert_pose, quaternion_from_matrix
 from spatial_fm_ros.core.io.names import shown
 from spatial_fm_ros.core.types import Array
 
@@ -73,6 +75,12 @@ class TransformTree:
             self._edges[child] = Edge(parent, values, transform)
         elif edge.values != values:
             edge.values, edge.transform, edge._matrix, edge.has_moved = values, transform, None, True
+
+    def set_optical(self, frame: str) -> None:
+        """Know the optical frame that `ros.image_frame_is_body` adds to a body-like frame of images."""
+        x, y, z, w = quaternion_from_matrix(BODY_FROM_OPTICAL[:3, :3]).tolist()
+        turn = SimpleNamespace(x=x, y=y, z=z, w=w)
+        self.set(frame, optical_frame(frame), SimpleNamespace(translation=SimpleNamespace(x=0, y=0, z=0), rotation=turn))
 
     def _remember(self, child: str, *parents: str) -> None:
         if child in self.reparented or len(self.reparented) < _REMEMBERED:

@@ -9,9 +9,10 @@ import numpy as np
 
 from spatial_fm_ros.core.calibration.hand_eye import MIN_TURNED_RAD, MIN_TURNS, HandEye, calibrate
 from spatial_fm_ros.core.calibration.orientations import Orientations, from_gyro, from_poses
-from spatial_fm_ros.core.calibration.visual_turns import VisualTurns
+from spatial_fm_ros.core.calibration.visual_turns import Turns, VisualTurns
 from spatial_fm_ros.core.config import LidarConfig
 from spatial_fm_ros.core.errors import InputError
+from spatial_fm_ros.core.geometry.optical import BODY_FROM_OPTICAL
 from spatial_fm_ros.core.geometry.rotations import is_pose
 from spatial_fm_ros.core.intake.clocks import TOLD_S, SensorClocks
 from spatial_fm_ros.core.lidar.odometry import LidarOdometry
@@ -22,6 +23,9 @@ SENSORS = ("imu", "odometry", "lidar")
 #: LiDAR odometry takes a sweep for a moment, so that fast sways come out askew: turns over this many seconds are
 #: compared, and offset (s) and angles (rad) are not better known than this.
 LIDAR_SPAN_S, LIDAR_LEAST = 1.0, (0.005, np.radians(0.5))
+#: A rotation between camera and sensor beyond the first is tried with an optical frame in place of the camera's; one
+#: below the second is right, rad.
+FAR_OFF, LIKE_THAT = np.radians(40.0), np.radians(15.0)
 #: LiDAR odometry for its orientations alone: of the LiDAR itself, in whatever frame.
 NO_MOUNTING = Rig(body_from_camera=np.eye(4), body_from_lidar=np.eye(4))
 
@@ -30,13 +34,16 @@ NO_MOUNTING = Rig(body_from_camera=np.eye(4), body_from_lidar=np.eye(4))
 class Comparison:
     """One sensor against the camera: what was found, or the reason why nothing was. `mounted`: TF knew how the sensor
     is mounted, and the rotation found is what is wrong there; else it is the whole mounting. `later_s`: by when samples
-    came, its stamps are so much later than the camera's, where that is too much for any delay."""
+    came, its stamps are so much later than the camera's, where that is too much for any delay. not_optical: the
+    camera's frame in TF turns as a body-like one does (x forward); `found` is then of the optical frame in its place.
+    """
 
     sensor: str
     found: HandEye | None
     reason: str
     mounted: bool
     later_s: float | None = None
+    not_optical: bool = False
 
 
 class CalibrationCheck:
@@ -97,11 +104,12 @@ class CalibrationCheck:
                 if not len(turns) and "camera" in self._heard:
                     raise InputError(self._heard["camera"])
                 orientations = self._orientations(sensor)
-                if sensor == "lidar":
-                    found = calibrate(turns.joined(LIDAR_SPAN_S), orientations, mounting, False, LIDAR_LEAST)
-                else:
-                    found = calibrate(turns, orientations, mounting, has_bias=sensor == "imu")
-                done.append(Comparison(sensor, found, "", mounting is not None))
+                found = _calibrated(sensor, turns, orientations, mounting)
+                instead = None
+                if mounting is not None and float(np.linalg.norm(found.rotation)) > FAR_OFF:
+                    instead = _as_optical(sensor, turns, orientations, mounting)
+                shown = instead is not None
+                done.append(Comparison(sensor, instead or found, "", mounting is not None, not_optical=shown))
             except InputError as error:
                 done.append(Comparison(sensor, None, str(error), mounting is not None))
         return done
@@ -124,3 +132,19 @@ class CalibrationCheck:
         if len(samples) < 2 and self._heard[sensor]:
             raise InputError(self._heard[sensor])
         return from_poses(samples)
+
+
+def _calibrated(sensor: str, turns: Turns, orientations: Orientations, mounting: Array | None) -> HandEye:
+    if sensor == "lidar":
+        return calibrate(turns.joined(LIDAR_SPAN_S), orientations, mounting, False, LIDAR_LEAST)
+    return calibrate(turns, orientations, mounting, has_bias=sensor == "imu")
+
+
+def _as_optical(sensor: str, turns: Turns, orientations: Orientations, mounting: Array) -> HandEye | None:
+    """The comparison with the optical frame in place of a body-like one, None where that fits no better. On a drive
+    on level ground only some axes are seen, and what was found about them alone looks like nothing in particular."""
+    try:
+        found = _calibrated(sensor, turns, orientations, mounting @ BODY_FROM_OPTICAL[:3, :3])
+    except InputError:
+        return None
+    return found if found.seen.any() and float(np.linalg.norm(found.rotation)) < LIKE_THAT else None

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from spatial_fm_ros.core.calibration.check import Comparison
+from spatial_fm_ros.core.calibration.check import LIKE_THAT, Comparison
 from spatial_fm_ros.core.calibration.hand_eye import HandEye
+from spatial_fm_ros.core.geometry.optical import MEND
 from spatial_fm_ros.core.intake.clocks import PARAMETERS
 
 NAMES = {"imu": "IMU", "odometry": "odometry", "lidar": "LiDAR"}
 AXES = ("x (right)", "y (down)", "z (forward)")
 #: Worth a correction: this many sigma, and more than this.
 SIGNIFICANT, WORTH_S, WORTH_RAD, WORTH_RATIO = 3.0, 0.005, np.radians(0.3), 0.02
-#: Axes of a body-like frame (x forward) in an optical one: what is found when images carry the wrong frame.
-OPTICAL_FROM_LINK = Rotation.from_matrix([[0.0, -1.0, 0.0], [0.0, 0.0, -1.0], [1.0, 0.0, 0.0]])
-LIKE_THAT = np.radians(15.0)
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,10 @@ def findings(comparison: Comparison, offsets_s: Mapping[str, float]) -> list[Fin
         ]
     found = comparison.found
     said = [_clock(comparison.sensor, found, offsets_s.get(comparison.sensor, 0.0))]
-    said.append(_mounting(name, found) if comparison.mounted else _unknown_mounting(name, found))
+    if comparison.not_optical:
+        said.append(_not_optical(name))
+    else:
+        said.append(_mounting(name, found) if comparison.mounted else _unknown_mounting(name, found))
     if comparison.sensor == "imu" and abs(found.ratio - 1) > max(WORTH_RATIO, SIGNIFICANT * found.ratio_sigma):
         sentence = (
             f"{name}: by the images the camera turns {found.ratio:.3f} +- {found.ratio_sigma:.3f} times as far as by "
@@ -83,14 +84,32 @@ def _clock(sensor: str, found: HandEye, already_s: float) -> Finding:
     return Finding(f"{name}: its stamps agree with the camera's ({milliseconds:+.0f} +- {sigma:.0f} ms).", False)
 
 
+def of_image_frame(doubt: str, compared: Sequence[Comparison]) -> list[Finding]:
+    """What TF lets suspect of the frame of the images (`frame_doubt`), where the motion has not shown how it is."""
+    shown = any(each.not_optical or _is_right(each) for each in compared)
+    return [Finding(doubt, True)] if doubt and not shown else []
+
+
+def _is_right(comparison: Comparison) -> bool:
+    """The motion has shown that camera and sensor are mounted about as TF says."""
+    found = comparison.found
+    return found is not None and comparison.mounted and bool(found.seen.any()) and _angle(found) < LIKE_THAT
+
+
+def _angle(found: HandEye) -> float:
+    return float(np.linalg.norm(found.rotation))
+
+
+def _not_optical(name: str) -> Finding:
+    return Finding(
+        f"{name}: the camera's frame in TF has x forward where images need an optical frame with z forward (REP-103). "
+        f"{MEND}",
+        True,
+    )
+
+
 def _mounting(name: str, found: HandEye) -> Finding:
     turn = np.where(found.seen, found.rotation, 0.0)
-    if found.seen.all() and (Rotation.from_rotvec(found.rotation) * OPTICAL_FROM_LINK).magnitude() < LIKE_THAT:
-        return Finding(
-            f"{name}: the camera's frame in TF has x forward where images need an optical frame with z forward "
-            "(REP-103); set frame_id of the images to the camera's optical frame.",
-            True,
-        )
     wrong = found.seen & (np.abs(turn) > np.maximum(WORTH_RAD, SIGNIFICANT * found.rotation_sigma))
     if wrong.any():
         parts = [

@@ -202,7 +202,12 @@ def corrected_rig(told: Rig, correction: Correction, poses_of_lidar: bool) -> Ri
         return np.asarray(body_from_camera @ turned)
 
     body_from_lidar = told.body_from_lidar if poses_of_lidar else carried("lidar", told.body_from_lidar)
-    return Rig(body_from_camera, body_from_lidar, carried("imu", told.body_from_imu), told.companions)
+    return replace(
+        told,
+        body_from_camera=body_from_camera,
+        body_from_lidar=body_from_lidar,
+        body_from_imu=carried("imu", told.body_from_imu),
+    )
 
 
 def _turn(vector: Array | None) -> Array:
