@@ -89,6 +89,7 @@ def nodes(context):
             "points_topic": "/robot/points",
             "odometry_topic": "/robot/odometry",
             "imu_topic": "/robot/imu",
+            "pose_frame": "camera",  # the scoreboard compares the path with the camera's true one
             "model": values["model"],
             "use_sim_time": "true",
             **{name: values[name] for name in ("rviz", *launching.COMMON)},

@@ -39,6 +39,7 @@ PARAMETERS = {
     "map_frame": ("ros.map_frame", "frame of the map"),
     "odom_frame": ("ros.odom_frame", "odometry frame, for pose_source tf"),
     "base_frame": ("ros.base_frame", "robot body, for pose_source tf and lidar"),
+    "pose_frame": ("ros.pose_frame", "frame of ~/odometry and ~/path: empty: the base; 'camera'; or a name in TF"),
     "publish_tf": ("ros.publish_tf", "publish the map's edge of the TF tree"),
     "require_metric": ("ros.require_metric", "hold depth, clouds and poses back until the scale is metric"),
     "autostart": ("ros.autostart", "configure and activate by itself; false leaves it to a lifecycle manager"),

@@ -138,6 +138,7 @@ def robot_command(values: Mapping[str, Any]) -> list[str]:
 def listening_node(heard: Heard) -> Any:
     """A node that subscribes to every output, so that each of them is really made."""
     import rclpy
+    from geometry_msgs.msg import PoseWithCovarianceStamped
     from nav_msgs.msg import Odometry, Path
     from sensor_msgs.msg import CameraInfo, Image, PointCloud2
     from spatial_fm_ros.msg import ReconstructionStatus
@@ -151,6 +152,7 @@ def listening_node(heard: Heard) -> Any:
         "depth/camera_info": CameraInfo,
         "confidence/image": Image,
         "points": PointCloud2,
+        "pose": PoseWithCovarianceStamped,
         "odometry": Odometry,
         "path": Path,
         "map": PointCloud2,

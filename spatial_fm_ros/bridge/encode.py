@@ -7,14 +7,13 @@ once the scale is metric.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from builtin_interfaces.msg import Time
 from cv_bridge import CvBridge
-from geometry_msgs.msg import Pose, PoseStamped, TransformStamped
+from geometry_msgs.msg import Pose, PoseStamped, PoseWithCovarianceStamped, TransformStamped
 from nav_msgs.msg import Odometry, Path
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
@@ -23,10 +22,8 @@ from sensor_msgs_py.point_cloud2 import create_cloud, dtype_from_fields
 from std_msgs.msg import Header
 
 from spatial_fm_ros.bridge.quaternions import quaternion_xyzw
+from spatial_fm_ros.core.metric.pose_covariance import UNKNOWN_VARIANCE
 from spatial_fm_ros.core.types import Array, Camera, PointCloud
-
-#: Variance of what is not known: large, but finite, so that filters take it.
-UNKNOWN_VARIANCE = 1e6
 
 _POINT_FIELDS = [
     PointField(name="x", offset=0, datatype=PointField.FLOAT32, count=1),
@@ -118,27 +115,37 @@ def encode_transform(parent_from_child: Array, stamp_ns: int, parent: str, child
     return msg
 
 
+def encode_pose_with_covariance(
+    map_from_frame: Array, covariance: Array, stamp_ns: int, map_frame: str
+) -> PoseWithCovarianceStamped:
+    """A pose [4, 4] in the map with its covariance [6, 6] (x y z, turns about x y z, in the map's axes)."""
+    msg = PoseWithCovarianceStamped(header=header(stamp_ns, map_frame))
+    msg.pose.pose = encode_pose(map_from_frame)
+    msg.pose.covariance = covariance.reshape(-1).tolist()
+    return msg
+
+
 def encode_odometry(
-    map_from_camera: Array, variances: tuple[float, float], stamp_ns: int, map_frame: str, camera_frame: str
+    map_from_frame: Array, covariance: Array, stamp_ns: int, map_frame: str, frame: str
 ) -> Odometry:
-    """Odometry of the camera in the map. `variances`: of each position axis and of each rotation axis.
+    """Odometry of a frame of the robot in the map; covariance [6, 6] as of encode_pose_with_covariance.
 
     There is no velocity in a keyframe: the twist is zero with an unknown (very large) covariance.
     """
-    msg = Odometry(header=header(stamp_ns, map_frame), child_frame_id=camera_frame)
-    msg.pose.pose = encode_pose(map_from_camera)
-    msg.pose.covariance = np.diag([variances[0]] * 3 + [variances[1]] * 3).reshape(-1).tolist()
+    msg = Odometry(header=header(stamp_ns, map_frame), child_frame_id=frame)
+    msg.pose.pose = encode_pose(map_from_frame)
+    msg.pose.covariance = covariance.reshape(-1).tolist()
     msg.twist.covariance = (np.eye(6) * UNKNOWN_VARIANCE).reshape(-1).tolist()
     return msg
 
 
-def encode_path(stamps_ns: Sequence[int], map_from_camera: Array, stamp_ns: int, map_frame: str) -> Path:
-    """Path through camera poses [n, 4, 4] in the map frame."""
+def encode_path(stamps_ns: Sequence[int], map_from_frame: Array, stamp_ns: int, map_frame: str) -> Path:
+    """Path through poses [n, 4, 4] in the map frame."""
     msg = Path(header=header(stamp_ns, map_frame))
-    if not len(map_from_camera):
+    if not len(map_from_frame):
         return msg
-    quaternions = Rotation.from_matrix(map_from_camera[:, :3, :3]).as_quat().tolist()
-    positions = map_from_camera[:, :3, 3].tolist()
+    quaternions = Rotation.from_matrix(map_from_frame[:, :3, :3]).as_quat().tolist()
+    positions = map_from_frame[:, :3, 3].tolist()
     poses = []
     for stamp, (x, y, z), (qx, qy, qz, qw) in zip(stamps_ns, positions, quaternions, strict=True):
         each = PoseStamped(header=header(int(stamp), map_frame))
@@ -148,15 +155,3 @@ def encode_path(stamps_ns: Sequence[int], map_from_camera: Array, stamp_ns: int,
         poses.append(each)
     msg.poses = poses
     return msg
-
-
-def pose_variances(residual: float, depth: float, scale_sigma: float, distance: float) -> tuple[float, float]:
-    """Variances (position, rotation) of a keyframe in the map: an order of magnitude, not a posterior.
-
-    A seam's residual is point distance over depth: it bounds rotation in radians and position as that
-    share of the scene's depth. A scale error of `scale_sigma` moves a camera by that share of its
-    distance from the map's origin. Without a scale the position is unknown.
-    """
-    if not math.isfinite(scale_sigma) or not math.isfinite(residual) or not math.isfinite(depth):
-        return UNKNOWN_VARIANCE, UNKNOWN_VARIANCE if not math.isfinite(residual) else residual**2
-    return (residual * depth) ** 2 + (scale_sigma * distance) ** 2, residual**2

@@ -29,7 +29,7 @@ class HealthReport:
 
     def __init__(self, node: Reconstruct) -> None:
         self._node = node
-        self._bad_before = 0
+        self._bad_before = self._failed_before = 0
 
     def tasks(self) -> dict[str, Callable[[], Finding]]:
         return {
@@ -152,7 +152,9 @@ class HealthReport:
         unpaired = pipeline.sensors.companions.problem
         rig = poses.companion_problem or (unpaired and f"Rig: {unpaired}.")
         clocks = [_as_sentence(problem) for problem in (pipeline.sensors.clock_problem(sensor) for sensor in SAMPLES)]
-        said = (poses.problem, *clocks, rig, transform.problem)
+        frames = session.outputs.pose_frames
+        values += [("base frame in the map (~/pose)", frames.base or "TF does not tie it to the camera (yet)")]
+        said = (poses.problem, *clocks, rig, transform.problem, frames.problem, pipeline.image_frame_problem)
         problems = [text for text in said if text]
         if problems:
             return Finding(WARN, " ".join(problems), values)
@@ -187,6 +189,12 @@ class HealthReport:
             ("autosave", session.autosave.state),
             *([("loaded map", loaded_note(pipeline))] if pipeline.loaded is not None else []),
         ]
+        failures = dict(session.outputs.failures)
+        values += [(f"output {name} failed", f"{count} times: {why}") for name, (count, why) in failures.items()]
+        total = sum(count for count, _ in failures.values())
+        fresh, self._failed_before = total > self._failed_before, total
+        if fresh:
+            return Finding(WARN, f"Outputs failed in the last second: {', '.join(failures)}; see the log.", values)
         if session.autosave.problem:
             return Finding(WARN, session.autosave.problem, values)
         if not pipeline.loaded_joins:

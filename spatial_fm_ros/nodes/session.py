@@ -51,6 +51,7 @@ class Session:
         self.last: Update | None = None
         self.reset_reason = ""
         self._newest_ns = 0
+        self._told_frame = ""  # what was logged about the frame of the images
         self._node = node
         self._tree = tree
         self._health = health
@@ -60,7 +61,7 @@ class Session:
         feeds = replace(ros, points_topic=asked_topic(node, "points", ros.points_topic))
         self.poses = PoseFeed(feeds, pipeline, tree, lambda role, error: self.intake.bad(role, error))
         self.transform = MapTransform(node, tree, ros.map_frame)
-        self.outputs = Outputs(node, pipeline, self.poses, self.transform)
+        self.outputs = Outputs(node, ros, pipeline, tree, self.poses, self.transform)
         self.worker = Worker(pipeline, self._on_update, self._on_error, self._is_ready, self._is_silent)
         self.intake = Intake(node, ros, pipeline, self.poses, health)
         pipeline.on_new_time = self._on_new_time
@@ -142,6 +143,10 @@ class Session:
         if update.keyframes:
             self._newest_ns = update.keyframes[-1].stamp_ns
         self.outputs.publish(update, self.config.ros)
+        problem = self.pipeline.image_frame_problem
+        if problem and problem != self._told_frame:
+            self._node.get_logger().warning(problem)
+        self._told_frame = problem
         self._on_status()
 
     def _on_error(self, error: Exception) -> None:

@@ -78,10 +78,10 @@ class Worker:
     def _work(self, turn: _Turn) -> None:
         """Everything that is ready now. A window that fails for an unforeseen reason costs itself only."""
         while not turn.stop.is_set():
-            final = self._is_silent()
-            if not (final or self._is_ready()):
-                return
             try:
+                final = self._is_silent()
+                if not (final or self._is_ready()):
+                    return
                 update = self._pipeline.finish() if final else self._pipeline.step()
                 if update is not None and not turn.left.is_set():
                     self._on_update(update)
@@ -89,6 +89,6 @@ class Worker:
             except Exception as error:  # reported; the thread lives on
                 if not turn.left.is_set():
                     self._on_error(error)
-                continue
+                return
             if update is None:
                 return

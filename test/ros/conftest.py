@@ -15,6 +15,7 @@ import pytest
 rclpy = pytest.importorskip("rclpy", reason="these tests need ROS 2 (scripts/with_env)")
 
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
+from geometry_msgs.msg import PoseWithCovarianceStamped  # noqa: E402
 from nav_msgs.msg import Odometry, Path  # noqa: E402
 from rclpy.context import Context  # noqa: E402
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor  # noqa: E402
@@ -236,6 +237,7 @@ OUTPUTS = {
     "depth/camera_info": CameraInfo,
     "confidence/image": Image,
     "points": PointCloud2,
+    "pose": PoseWithCovarianceStamped,
     "odometry": Odometry,
     "path": Path,
 }
