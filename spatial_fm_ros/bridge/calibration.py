@@ -24,8 +24,8 @@ class CalibrationPending(Exception):
 
 class Calibration:
     """Caches CameraInfo. A camera's calibration rarely changes, so the newest one serves images that
-    have none with their own stamp. Where several cameras send theirs on one topic, an image gets that of its frame
-    and size. Thread-safe.
+    have none with their own stamp. Where several cameras send theirs on one topic, an image gets that of its frame.
+    Thread-safe.
     """
 
     def __init__(
@@ -69,15 +69,9 @@ class Calibration:
                 self._wait_or_go_on()
                 return None
 
-            def fits(index: int) -> tuple[bool, bool, bool, int]:
-                """How well one belongs to the image, the worst first."""
-                (info_stamp, info_frame), camera = entries[index]
-                is_size = camera is None or (camera.width, camera.height) == size
-                return info_frame == frame, is_size, info_stamp == stamp, index
-
-            entries = list(self._kept.items())
-            (_, info_frame), camera = entries[max(range(len(entries)), key=fits)]
-            newest = entries[-1][0][0]
+            keys = list(self._kept)
+            best = max(range(len(keys)), key=lambda i: (keys[i][1] == frame, keys[i][0] == stamp, i))
+            camera, info_frame, newest = self._kept[keys[best]], keys[best][1], keys[-1][0]
             self.remark = _remark(abs(stamp - newest), frame, info_frame)
         if camera is not None and (camera.width, camera.height) != size:
             raise InputError(

@@ -82,7 +82,7 @@ class Intake:
         """Subscribe to everything the configuration asks for. Raises ConfigError for topics that cannot be."""
         self._helper = HelperNode(self._node, "inputs")
         self.inputs = expected_inputs(self._node, self._config)
-        self._senders = {each.role: OneSender(each.role, each.topic) for each in self.inputs}
+        self.forget_senders()
         handlers = self._handlers()
         for wanted in self.inputs:
             self._health.expect(wanted.role, wanted.topic)
@@ -102,6 +102,10 @@ class Intake:
         self._poses.stop()
         self.inputs = []
         self._health.forget()
+
+    def forget_senders(self) -> None:
+        """Whoever sends on a topic next is the one that is listened to."""
+        self._senders = {each.role: OneSender(each.role, each.topic) for each in self.inputs}
 
     def reset(self) -> None:
         """Stamps start anew."""

@@ -97,6 +97,7 @@ class Session:
             self._node.get_logger().info(f"Reset: {why}.")
             self.reset_reason = why
             self.pipeline.reset(loaded)
+            self.intake.forget_senders()
             self._begin_anew()
 
     def set_aside(self, why: str, line: int = 0, now: int | None = None) -> None:

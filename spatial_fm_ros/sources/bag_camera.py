@@ -24,10 +24,10 @@ class BagCamera:
     """Decodes a camera's messages.
 
     One camera has one frame and one size: those of its first image. Images and calibrations of others are left out and
-    counted. frame: the one its images come in, by the name given where they name none. info: the newest CameraInfo, None
-    before the first. What cannot be decoded is counted in `bad`. options: whose intrinsics stand above CameraInfo, if
-    any. rectified: its images have no distortion, and P counts. max_pixels: larger pictures are not decoded. is_body:
-    frames of images are body-like (ros.image_frame_is_body); `frame` is then the optical one made for it.
+    counted. frame: the one its images come in, by the name given where they name none. info: the newest CameraInfo,
+    None before the first. What cannot be decoded is counted in `bad`. options: whose intrinsics stand above CameraInfo,
+    if any. rectified: its images have no distortion, and P counts. max_pixels: larger pictures are not decoded.
+    is_body: frames of images are body-like (ros.image_frame_is_body); `frame` is then the optical one made for it.
     """
 
     def __init__(

@@ -79,8 +79,8 @@ class TransformTree:
     def set_optical(self, frame: str) -> None:
         """Know the optical frame that `ros.image_frame_is_body` adds to a body-like frame of images."""
         x, y, z, w = quaternion_from_matrix(BODY_FROM_OPTICAL[:3, :3]).tolist()
-        turn = SimpleNamespace(x=x, y=y, z=z, w=w)
-        self.set(frame, optical_frame(frame), SimpleNamespace(translation=SimpleNamespace(x=0, y=0, z=0), rotation=turn))
+        place, turn = SimpleNamespace(x=0.0, y=0.0, z=0.0), SimpleNamespace(x=x, y=y, z=z, w=w)
+        self.set(frame, optical_frame(frame), SimpleNamespace(translation=place, rotation=turn))
 
     def _remember(self, child: str, *parents: str) -> None:
         if child in self.reparented or len(self.reparented) < _REMEMBERED:

@@ -95,7 +95,8 @@ def test_camera_info_of_another_size(run, kit):
 
     def send():
         run.robot.info.publish(encode_camera_info(camera, STAMP, "camera_optical_frame"))
-        kit.wait_for(lambda: STAMP in run.node.session.intake.calibration._by_stamp, what="the CameraInfo")
+        known = run.node.session.intake.calibration._kept
+        kit.wait_for(lambda: (STAMP, "camera_optical_frame") in known, what="the CameraInfo")
         run.robot.image.publish(picture(kit))
 
     run.expect("image", "CameraInfo describes images of", send)
