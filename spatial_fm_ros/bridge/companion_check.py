@@ -8,11 +8,25 @@ from numpy.typing import ArrayLike
 from spatial_fm_ros.bridge.companion_mounts import place_in_words
 from spatial_fm_ros.bridge.frames import TransformTree
 from spatial_fm_ros.core.calibration.report import Finding
+from spatial_fm_ros.core.intake.clocks import TOLD_S
 
 #: A smaller share of images that have a companion is worth a word.
 FEW = 0.5
 #: Fewer images than this say nothing of how the cameras are triggered.
 LEAST_IMAGES = 5
+
+
+def of_clocks(role: str, image_delay_s: float | None, delay_s: float | None) -> Finding | None:
+    """Whether a camera's stamps are of the first camera's clock, by how long after them images arrive; None where they
+    are, or nothing is known."""
+    later_s = 0.0 if image_delay_s is None or delay_s is None else image_delay_s - delay_s
+    if abs(later_s) < TOLD_S:
+        return None
+    return Finding(
+        f"{role}: its stamps are about {abs(later_s):.1f} s {'later' if later_s > 0 else 'earlier'} than those of the "
+        "images that arrive with it: put the rig's cameras on one clock.",
+        wrong=True,
+    )
 
 
 def of_stamps(role: str, image_ns: ArrayLike, companion_ns: ArrayLike, max_gap_s: float) -> Finding | None:

@@ -130,6 +130,7 @@ class TopicCheck:
         found: list[Finding | None] = []
         for role, heard in roles.items():
             if image is not None and heard.wanted.is_image and heard is not image:
+                found.append(companion_check.of_clocks(role, image.clock_offset_s, heard.clock_offset_s))
                 found.append(companion_check.of_stamps(role, image.stamps_ns, heard.stamps_ns, self._max_gap_s))
                 found.append(companion_check.of_frames(role, image.frame, heard.frame, self._tree))
         return [each for each in found if each is not None]

@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 
 pytest.importorskip("rclpy", reason="these tests need ROS 2 (scripts/with_env)")
 
-from spatial_fm_ros.bridge.companion_check import of_stamps
+from spatial_fm_ros.bridge.companion_check import of_clocks, of_stamps
 from spatial_fm_ros.bridge.companion_mounts import place_in_words
 from spatial_fm_ros.core.geometry.rotations import pose_from
 
@@ -55,3 +55,9 @@ def test_what_was_heard_of_one_camera_alone_does_not_count():
 def test_places_in_words(offset, words):
     turned = Rotation.from_rotvec([0.1, -0.3, 0.2]).as_matrix()
     assert place_in_words(pose_from(turned, np.array(offset, float))) == words
+
+
+def test_a_camera_on_another_clock_is_told():
+    finding = of_clocks("companion_1", 0.12, 37.1)
+    assert finding.wrong and "about 37.0 s earlier" in finding.sentence
+    assert of_clocks("companion_1", 0.1, 0.2) is None and of_clocks("companion_1", None, 0.2) is None

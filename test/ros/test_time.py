@@ -14,7 +14,10 @@ from spatial_fm_ros.msg import ReconstructionStatus  # noqa: E402
 
 from spatial_fm_ros.bridge.decode import stamp_ns  # noqa: E402
 from spatial_fm_ros.bridge.encode import time_message  # noqa: E402
-from spatial_fm_ros.core.types import Frame, PoseSample  # noqa: E402
+from spatial_fm_ros.bridge.frames import TransformTree  # noqa: E402
+from spatial_fm_ros.bridge.topic_check import TopicCheck  # noqa: E402
+from spatial_fm_ros.core.config import Config, IntakeConfig, RosConfig  # noqa: E402
+from spatial_fm_ros.core.types import Frame, ImuSample, PoseSample  # noqa: E402
 
 S = 1_000_000_000
 #: Metres come from odometry alone here.
@@ -166,3 +169,36 @@ def test_a_camera_whose_clock_stands_is_named(ros, reconstruct, simulator, kit):
         time.sleep(0.02)
     kit.wait_for(lambda: "clock of their sender" in ears.finding("messages").message, what="the warning")
     assert ears.finding("messages").level == b"\x01"
+
+
+@pytest.mark.parametrize("source", ["odometry", "tf"])
+def test_check_topics_tells_of_other_clocks_and_of_none(ros, simulator, kit, source):
+    """Odometry 37 s ahead, IMU without stamps; with the offset that is told there is nothing to say of odometry."""
+
+    def checked(**offsets):
+        node = ros.node(f"check{len(offsets)}")
+        topics = {name.removeprefix("ros."): topic for name, topic in kit.topics.items()}
+        config = Config(ros=RosConfig(**topics, pose_source=source), intake=IntakeConfig(**offsets))
+        tree = TransformTree(node)
+        try:
+            check = TopicCheck(node, config, tree)
+            kit.wait_for(lambda: all(node.count_publishers(each.wanted.topic) for each in check.heard), what="inputs")
+            robot.play(0.0, 3.0, speed=1.0)
+            return [problem.sentence for problem in check.problems()]
+        finally:
+            tree.close()
+
+    robot = kit.Robot(ros, simulator)
+    send = robot.send
+
+    def sent(sample, shift_ns=0, change=None):
+        if isinstance(sample, ImuSample):
+            sample = replace(sample, stamp_ns=0)
+        send(sample, shift_ns + 37 * S * isinstance(sample, PoseSample), change)
+
+    robot.send = sent
+    said = checked()
+    told = next(found for found in (re.search(r"pose_time_offset_s to (-?[\d.]+)", each) for each in said) if found)
+    assert abs(float(told[1]) + 37.0) < 0.5
+    assert any(re.match(r"imu: (\d+) of \1 messages have stamp 0", each) for each in said)
+    assert not any("pose_time_offset_s" in each for each in checked(pose_time_offset_s=float(told[1])))
