@@ -145,10 +145,10 @@ class PoseFeed:
         if not self._uses_odometry:
             return
         with self._lock:
+            self._pipeline.add_pose(sample)
             if sample.child_frame_id != self._body:
                 self._body = sample.child_frame_id
                 self._known.clear()
-            self._pipeline.add_pose(sample)
             self.odom_frame = sample.frame_id
             self._find_camera()
 

@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from spatial_fm_ros.core.errors import InputError
 from spatial_fm_ros.core.geometry.rotations import interpolate_pose, pose_from
+from spatial_fm_ros.core.intake import poses
 from spatial_fm_ros.core.intake.poses import PoseBuffer
 from spatial_fm_ros.core.intake.scans import ImuBuffer, ScanBuffer
 from spatial_fm_ros.core.types import ImuSample, LidarScan, PoseSample
@@ -100,6 +101,17 @@ def test_time_that_goes_elsewhere_starts_the_buffers_anew(then_ms):
     late.add(first)
     drive(late, range(then_ms + 20, then_ms + 200, 20))
     assert late.at((then_ms + 50) * MS) is not None
+
+
+def test_a_sender_that_is_too_fast_costs_bounded_memory(monkeypatch):
+    monkeypatch.setattr(poses, "MOST_POSES", 2000)
+    buffer, imu = PoseBuffer(0.5, 60.0), ImuBuffer(60.0, max_bytes=500 * 2000)
+    matrix = pose(0.0)
+    for i in range(5000):  # 10 kHz
+        buffer.add(sample(i * MS // 10, matrix))
+        imu.add(ImuSample(i * MS // 10, np.zeros(3), np.zeros(3)))
+    assert 1800 <= len(buffer) <= 2000 and buffer.at(499 * MS) is not None
+    assert len(imu) == 2000 and imu.nearest(499 * MS, MS) is not None
 
 
 def test_jumps_are_counted_and_not_bridged():

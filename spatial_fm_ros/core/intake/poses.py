@@ -25,6 +25,8 @@ JUMP_ANGLE_RAD = 0.35
 JUMP_ANGULAR_SPEED = 12.0  # rad/s
 #: Poses of a new line of time that wait for it to last.
 WAITING = 1000
+#: More poses are never kept (a minute at 1 kHz): beyond, a sender that is too fast shortens the time that is known.
+MOST_POSES = 60_000
 
 
 class PoseBuffer:
@@ -157,7 +159,11 @@ class PoseBuffer:
 
     def _drop_old(self) -> None:
         # In batches of a tenth, for a list shifts all of its items.
+        k = 0
         if self._stamps[-1] - self._stamps[0] > self._keep_ns * 1.1:
             k = bisect_left(self._stamps, self._stamps[-1] - self._keep_ns)
+        if len(self._stamps) > MOST_POSES:
+            k = max(k, MOST_POSES // 10)
+        if k:
             del self._stamps[:k], self._poses[:k], self._frames[:k], self._jumped[:k]
             self._jumped[0] = False
