@@ -35,6 +35,27 @@ class Heard:
             self.hear(first_arrival + round(i * S / hz / rate), first_stamp + round(i * S / hz))
 
 
+@settings(deadline=None, max_examples=60)
+@given(
+    hz=st.sampled_from([2.0, 10.0, 50.0]),
+    step_s=st.floats(0.5, 2.0),
+    attacks=st.sets(st.integers(5, 30), max_size=4),
+)
+def test_wrong_stamps_that_go_ahead_step_by_step_draw_nothing_along(
+    hz: float, step_s: float, attacks: set[int]
+) -> None:
+    """Five in a row, each a little ahead of the one before: some may be taken for late or early ones, that is all."""
+    heard, good = Heard(), []
+    for i in range(round(35 * hz)):
+        arrived, stamp = round(i * S / hz), START + round(i * S / hz)
+        good.append(stamp)
+        heard.hear(arrived, stamp)
+        if i % round(hz) == 0 and i // round(hz) in attacks:
+            for k in range(5):
+                heard.hear(arrived + (k + 1) * 2 * MS, stamp + round((k + 1) * step_s * S))
+    assert not heard.moves and set(good) <= set(heard.taken)
+
+
 far = st.one_of(
     st.integers(-(10**19), 10**19).filter(lambda x: abs(x) > 10 * S),
     st.sampled_from([-START, 37 * S, -37 * S, 3600 * S, 86400 * S, 10**18]),

@@ -22,6 +22,8 @@ LASTING_NS, LEAST = 2 * NS, 3
 LATE_NS, AHEAD_NS = 2 * NS, 2 * NS
 #: Both where nobody tells when messages arrived: gaps in a recording and parts in another order are no faults.
 UNTIMED_NS = 60 * NS
+#: Messages of which the line's place is the median.
+RECENT = 400
 #: Without times of arrival, so many messages in a row make a line.
 LEAST_UNTIMED = 6
 #: A line that has lasted less than `LASTING_NS` gives way to one that has lasted this much longer.
@@ -46,6 +48,8 @@ class _Line(Generic[T]):
     untimed_ns: int
     usual_step_ns: float = 0.0
     count: int = 1
+    anchor: tuple[int, int] | None = None  # stamp and arrival of a recent message in the middle of the others
+    recent: list[tuple[int, int]] = field(default_factory=list)  # the same of those since
     waiting: deque[T] = field(default_factory=deque)
 
     def add(self, stamp_ns: int, arrived_ns: int | None) -> None:
@@ -53,8 +57,20 @@ class _Line(Generic[T]):
         self.first_ns = min(self.first_ns, stamp_ns)
         if arrived_ns is not None:
             self.newest_arrived_ns = arrived_ns
+            self._anchor(stamp_ns, arrived_ns)
         self.count += 1
         self.usual_step_ns = (self.newest_ns - self.first_ns) / (self.count - 1)
+
+    def _anchor(self, stamp_ns: int, arrived_ns: int) -> None:
+        """What is ahead by a little, time and again, may not draw the line along: it hangs on a median."""
+        if len(self.recent) < RECENT:
+            self.recent.append((stamp_ns, arrived_ns))
+        assert self.anchor is not None
+        rate = self.rate
+        if max(1.0, rate) * (arrived_ns - self.anchor[1]) >= LASTING_NS:
+            self.recent.sort(key=lambda each: each[0] - rate * each[1])
+            self.anchor = self.recent[(len(self.recent) - 1) // 2]
+            self.recent = []
 
     @property
     def rate(self) -> float:
@@ -62,14 +78,17 @@ class _Line(Generic[T]):
         if self.first_arrived_ns is None or self.newest_arrived_ns is None:
             return 1.0
         stamps, arrivals = self.newest_ns - self.first_ns, self.newest_arrived_ns - self.first_arrived_ns
+        if self.anchor is not None and self.anchor[0] - self.first_ns >= LASTING_NS:  # no wrong one is in it
+            stamps, arrivals = self.anchor[0] - self.first_ns, self.anchor[1] - self.first_arrived_ns
         return min(FASTEST, stamps / max(1, arrivals)) if stamps >= LASTING_NS else 1.0
 
     def reaches(self, stamp_ns: int, arrived_ns: int | None) -> bool:
         """The stamp may belong to this line."""
-        if arrived_ns is None or self.newest_arrived_ns is None:
+        if arrived_ns is None or self.anchor is None:
             return -self.untimed_ns <= stamp_ns - self.newest_ns <= max(self.untimed_ns, 3 * self.usual_step_ns)
-        ahead = AHEAD_NS + HASTE * max(1.0, self.rate) * max(0, arrived_ns - self.newest_arrived_ns)
-        return -LATE_NS <= stamp_ns - self.newest_ns <= ahead
+        passed = max(1.0, self.rate) * max(0, arrived_ns - self.anchor[1])
+        now_ns = min(self.newest_ns, self.anchor[0] + passed)
+        return now_ns - LATE_NS <= stamp_ns <= self.anchor[0] + HASTE * passed + AHEAD_NS
 
     def resumed_by(self, other: _Line[T]) -> bool:
         """The other line goes on where this one was left, or would be by now."""
@@ -180,7 +199,10 @@ class TimeLine(Generic[T]):
 
     def _begun(self, stamp_ns: int, arrived_ns: int | None) -> _Line[T]:
         self._lines += 1
-        return _Line(self._lines, stamp_ns, stamp_ns, arrived_ns, arrived_ns, self._untimed_ns)
+        line: _Line[T] = _Line(self._lines, stamp_ns, stamp_ns, arrived_ns, arrived_ns, self._untimed_ns)
+        if arrived_ns is not None:
+            line.anchor = (stamp_ns, arrived_ns)
+        return line
 
     def _candidate(self, stamp_ns: int, arrived_ns: int | None) -> _Line[T]:
         """The line besides that a stamp belongs to; the newest is the last."""
