@@ -9,11 +9,12 @@ from scipy.spatial.transform import Rotation
 from spatial_fm_ros.core.calibration.check import CalibrationCheck, Comparison
 from spatial_fm_ros.core.calibration.hand_eye import calibrate
 from spatial_fm_ros.core.calibration.orientations import Orientations, from_gyro, from_poses
-from spatial_fm_ros.core.calibration.report import findings
+from spatial_fm_ros.core.calibration.report import findings, of_image_frame
 from spatial_fm_ros.core.calibration.small_motion import small_turn
 from spatial_fm_ros.core.calibration.visual_turns import Turns, VisualTurns
 from spatial_fm_ros.core.config import LidarConfig
 from spatial_fm_ros.core.errors import InputError
+from spatial_fm_ros.core.geometry.optical import BODY_FROM_OPTICAL
 from spatial_fm_ros.core.types import Frame, ImuSample, LidarScan, PoseSample
 from spatial_fm_ros.simulation.faults import FaultInjector, FaultPlan
 from spatial_fm_ros.simulation.lidar import LidarModel
@@ -260,6 +261,28 @@ def test_a_frame_that_is_not_optical_is_recognised(rendered):
     link[:3, :3] = link[:3, :3] @ np.array([[0.0, -1.0, 0.0], [0.0, 0.0, -1.0], [1.0, 0.0, 0.0]])
     said, _ = sentences(rendered, FaultPlan(), dataclasses.replace(sim.rig, body_from_camera=link))
     assert "optical frame" in said["imu"][1].sentence and said["imu"][1].wrong
+
+
+def test_a_frame_that_is_not_optical_is_recognised_on_level_ground():
+    """Turns about one axis alone: what is found about the axes seen looks like nothing in particular."""
+    sim = simulator("room_spin", duration_s=16.0)
+    _, poses, rig = reported(sim, FaultPlan())
+    link = rig.body_from_camera @ np.linalg.inv(BODY_FROM_OPTICAL)
+
+    class Seen(VisualTurns):
+        def turns(self):
+            return visual(sim)
+
+    check = CalibrationCheck(LidarConfig(), Seen())
+    for sample in poses:
+        check.add(sample)
+    (compared,) = check.compare(mountings(dataclasses.replace(rig, body_from_camera=link)))
+    assert compared.not_optical
+    said = [finding.sentence for finding in findings(compared, {}) if finding.wrong]
+    assert len(said) == 1 and "optical frame" in said[0] and "ros.image_frame_is_body" in said[0]
+    right = check.compare(mountings(rig))
+    assert not any(each.not_optical for each in right)
+    assert of_image_frame("doubt", []) and not of_image_frame("doubt", right)
 
 
 def test_without_tf_the_mounting_is_told(rendered):
