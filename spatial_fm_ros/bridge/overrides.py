@@ -10,12 +10,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import yaml
 from rclpy.node import Node
 
 from spatial_fm_ros.core.config_schema import nearest
+from spatial_fm_ros.core.errors import InputError
 from spatial_fm_ros.core.io.names import shown
-from spatial_fm_ros.core.io.reading import read_text
+from spatial_fm_ros.core.io.structured import read_yaml
 
 QOS = "qos_overrides."
 #: A file with many foreign names is told about once.
@@ -63,8 +63,8 @@ def foreign_files(arguments: Sequence[str], node_name: str) -> list[str]:
     found = []
     for path in _parameter_files(arguments):
         try:
-            content = yaml.safe_load(read_text(path, "parameter file"))
-        except Exception:  # whatever is wrong with it is ROS's to say
+            content = read_yaml(path, "parameter file")
+        except InputError:  # whatever is wrong with it is ROS's to say
             continue
         keys = list(_node_names(content, "")) if isinstance(content, dict) else []
         if keys and not any(_is_for(key, node_name) for key in keys):
