@@ -275,6 +275,8 @@ class MapTransform:
         if foreign is not None:
             self._refuse(f"'{odom_frame}' already has the parent '{foreign}'")
             return
+        if self._is_loop(odom_frame):
+            return
         with self._lock:
             self._correction = (odom_frame, map_from_odom)
             self._send(odom_frame, map_from_odom, stamp)
@@ -282,8 +284,10 @@ class MapTransform:
     def place_camera(self, map_from_camera: Array, camera_frame: str, stamp: int) -> None:
         """A camera pose, for robots without an odometry frame."""
         root = self._tree.root(camera_frame)
-        if root == self._map_frame:
+        if root == self._map_frame != camera_frame:
             self._refuse(f"'{camera_frame}' already has a way to '{self._map_frame}'")
+            return
+        if self._is_loop(root):
             return
         matrix = map_from_camera
         if root != camera_frame:
@@ -294,6 +298,16 @@ class MapTransform:
             matrix = map_from_camera @ camera_from_root
         with self._lock:
             self._send(root, matrix, stamp)
+
+    def _is_loop(self, child: str) -> bool:
+        """The edge to `child`, a root, would lead back to it; then it is refused."""
+        if child == self._map_frame:
+            self._refuse(f"a frame of the robot is called '{child}' too", "give ros.map_frame a name of its own")
+        elif self._tree.root(self._map_frame) == child:
+            self._refuse(f"'{self._map_frame}' lies beneath '{child}' in TF", "give ros.map_frame a name of its own")
+        else:
+            return False
+        return True
 
     def publish_optical(self, frame: str, optical: str) -> None:
         """Tell others, once, of the optical frame that `ros.image_frame_is_body` made."""
@@ -328,8 +342,6 @@ class MapTransform:
         self._tree.leave_out(self._map_frame, child, stamp)
         self._broadcaster.sendTransform(encode_transform(matrix, stamp, self._map_frame, child))
 
-    def _refuse(self, why: str) -> None:
+    def _refuse(self, why: str, remedy: str = "set ros.publish_tf to false or free that frame") -> None:
         self.forget()
-        self.problem = (
-            f"No TF is published from '{self._map_frame}': {why}; set ros.publish_tf to false or free that frame."
-        )
+        self.problem = f"No TF is published from '{self._map_frame}': {why}; {remedy}."

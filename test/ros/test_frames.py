@@ -150,3 +150,21 @@ def test_the_map_edge_gives_way_to_another_publisher(ros, kit, send, tree, monke
     correct(6)
     kit.wait_for(lambda: len(sent()) == 5, what="the edge again")
     assert not transform.problem
+
+
+def test_the_map_edge_never_leads_in_a_circle(ros, send, tree):
+    """Odometry or images in a frame of the map's name, and a map that TF has beneath the robot."""
+    transform = MapTransform(send.node, tree, "map")
+    place = (
+        lambda frame: transform.correct_odometry(np.eye(4), frame, 5 * S),
+        lambda frame: transform.place_camera(np.eye(4), frame, 5 * S),
+    )
+    for publish in place:
+        publish("map")
+        assert "a frame of the robot is called 'map' too; give ros.map_frame" in transform.problem
+        publish("odom")
+        assert not transform.problem
+    send(edge("odom", "map_base"), edge("map_base", "map"))
+    for publish in place:
+        publish("odom")
+        assert "'map' lies beneath 'odom' in TF; give ros.map_frame" in transform.problem
