@@ -16,6 +16,8 @@ from spatial_fm_ros.core.types import Array, PointCloud, ScaleEstimate, ScaleSta
 
 #: Points go through the voxel map in portions of this many: what that needs in memory is a multiple of them.
 PORTION = 250_000
+#: No map in any coordinates has numbers beyond this: float32 has steps of 64 there.
+FARTHEST = 1e9
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,20 +50,30 @@ def load(file: MapFile, config: MapConfig, metres: bool = False) -> LoadedMap:
     cloud, notes = file.cloud, []
     if file.left_out:
         notes.append(f"{file.left_out} points that are not finite were left out.")
+    near = (np.abs(cloud.points) < FARTHEST).all(axis=1)  # the others would move the middle of all
+    absurd = int((~near).sum())
+    cloud = cloud[near] if absurd else cloud
+    if not len(cloud):
+        raise _too_far(file)
     own_density = facts.voxel_size >= config.voxel_size * (1.0 - 1e-6)
-    if not (own_density and len(cloud) <= config.max_voxels and _within(cloud, config)):
-        before = len(cloud)
+    if absurd or not (own_density and len(cloud) <= config.max_voxels and _within(cloud, config)):
+        before = len(cloud) + absurd
         cloud, refused, facts = *_through_voxels(cloud, config), replace(facts, voxel_size=config.voxel_size)
+        refused += absurd
         if refused:
             notes.append(f"{refused} points farther out than a map reaches were left out.")
         if not len(cloud):
-            raise InputError(f"'{shown(file.path)}' holds no point that a map can hold: all lie too far out.")
+            raise _too_far(file)
         if len(cloud) < before - refused:
             notes.append(
                 f"{before - refused} points became {len(cloud)} voxels (map.voxel_size {config.voxel_size:g}, "
                 f"map.max_voxels {config.max_voxels})."
             )
     return LoadedMap(cloud, facts, shown(file.path.name), " ".join(notes))
+
+
+def _too_far(file: MapFile) -> InputError:
+    return InputError(f"'{shown(file.path)}' holds no point that a map can hold: all lie too far out.")
 
 
 def _within(cloud: PointCloud, config: MapConfig) -> bool:
