@@ -18,6 +18,7 @@ from spatial_fm_ros.bridge.decode_motion import (
     decode_odometry,
     decode_transform,
     frame_name,
+    odometry_frames,
     stamp_ns,
 )
 from spatial_fm_ros.bridge.decode_points import decode_points
@@ -33,6 +34,7 @@ __all__ = [
     "decode_points",
     "decode_transform",
     "frame_name",
+    "odometry_frames",
     "open_compressed_image",
     "open_image",
     "stamp_ns",

@@ -32,6 +32,12 @@ def frame_name(header: Any, default: str) -> str:
     return clean_frame(header.frame_id) or default
 
 
+def odometry_frames(msg: Any) -> str:
+    """What an odometry is of and in, by name: two that differ in either do not fit together."""
+    names = clean_frame(msg.child_frame_id), clean_frame(msg.header.frame_id)
+    return " in ".join(name for name in names if name)
+
+
 def decode_odometry(msg: Any) -> PoseSample:
     """nav_msgs/Odometry: pose of child_frame_id (body) in frame_id (odom), metres.
 

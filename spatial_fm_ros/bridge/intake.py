@@ -19,6 +19,7 @@ from spatial_fm_ros.bridge.decode import (
     decode_odometry,
     decode_points,
     frame_name,
+    odometry_frames,
     open_compressed_image,
     open_image,
     stamp_ns,
@@ -195,7 +196,7 @@ class Intake:
     def _odometry(self, msg: Any) -> None:
         if self.running:
             sample = replace(decode_odometry(msg), arrived_ns=time.monotonic_ns())
-            self._senders["odometry"].check_frame(sample.child_frame_id)
+            self._senders["odometry"].check_frame(odometry_frames(msg))
             self._poses.add_odometry(sample)
 
     def _imu(self, msg: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from spatial_fm_ros.bridge.decode import frame_name
+from spatial_fm_ros.bridge.decode import frame_name, odometry_frames
 from spatial_fm_ros.core.io.names import shown
 from spatial_fm_ros.sources.reasons import Reasons
 
@@ -14,7 +14,7 @@ _NAMED = 5
 
 
 class SensorFrames:
-    """The frames of LiDARs, IMUs and odometry (its body), each that of the first message of its topic."""
+    """The frames of LiDARs, IMUs and odometry (its body and its own), each that of the first message of its topic."""
 
     def __init__(self) -> None:
         self._first: dict[str, str] = {}
@@ -22,10 +22,8 @@ class SensorFrames:
 
     def takes(self, topic: str, message: Any) -> bool:
         """Whether a message comes in the frame of its topic's first one; one that names none does."""
-        if hasattr(message, "child_frame_id"):
-            frame = str(message.child_frame_id).strip().lstrip("/")
-        else:
-            frame = frame_name(message.header, "")
+        is_odometry = hasattr(message, "child_frame_id")
+        frame = odometry_frames(message) if is_odometry else frame_name(message.header, "")
         if not frame or frame == self._first.setdefault(topic, frame):
             return True
         self._others.setdefault(topic, Reasons())[frame] += 1

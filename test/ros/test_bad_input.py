@@ -152,6 +152,9 @@ def test_odometry(run):
     zero = Odometry(header=header(STAMP, "odom"), child_frame_id="base_link")
     zero.pose.pose.orientation.w = 0.0
     run.expect("odometry", "never filled in", lambda: run.robot.odometry.publish(zero))
+    second = Odometry(header=header(STAMP, "visual"), child_frame_id="base_link")
+    words = "two frames ('base_link in odom' and 'base_link in visual')"
+    run.expect("odometry", words, lambda: run.robot.odometry.publish(second))
 
 
 def test_jumping_odometry_is_reported(run, kit):

@@ -497,6 +497,19 @@ def test_two_sensors_on_one_topic(tmp_path: Path) -> None:
     assert any("'/points' come in two frames ('front' and 'rear'); those of 'rear' (2)" in n for n in source.notes)
 
 
+def test_two_odometries_of_one_body_on_one_topic(tmp_path: Path) -> None:
+    """Of one body, but each in a frame of its own: their poses do not fit together."""
+    messages = images(3)
+    for i in range(6):
+        pose = bw.odometry(START + i, float(i))
+        pose.header.frame_id = "/visual" if i % 3 == 2 else "wheels"
+        messages.append(("/odom", START + i, pose))
+    samples, source = read(bw.write_bag(tmp_path / "bag", sorted(messages, key=lambda m: m[1])))
+    assert {pose.frame_id for pose in samples if isinstance(pose, PoseSample)} <= {"wheels"}
+    words = "'/odom' come in two frames ('base in wheels' and 'base in visual'); those of 'base in visual' (2)"
+    assert any(words in note for note in source.notes), source.notes
+
+
 def test_poses_of_tf_that_never_come_are_missed(tmp_path: Path) -> None:
     bag = bw.write_bag(tmp_path / "bag", [*images(3), ("/tf", START + NS, bw.transforms(START, ("map", "robot", 0.1)))])
     _, source = read(bag, pose_source="tf")
