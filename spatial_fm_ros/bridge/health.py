@@ -20,6 +20,12 @@ from rclpy.node import Node
 
 from spatial_fm_ros.bridge import qos
 from spatial_fm_ros.core.errors import SpatialFMError
+from spatial_fm_ros.core.io.names import shown
+
+#: So many reasons are told apart of each input: names that change with every message hide no other input's fault.
+MOST_REASONS = 20
+#: No sentence or value in /diagnostics is longer.
+MOST_TEXT = 4000
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
@@ -69,9 +75,9 @@ class InputHealth:
 
         Numbers are taken out of the reason, so that one fault is one entry however the sizes vary.
         """
-        key = f"{role}: {re.sub(r'[-+]?[0-9][0-9.e+-]*', '#', reason)[:100]}"
+        key = f"{role}: {shown(re.sub(r'[-+]?[0-9][0-9.e+-]*', '#', reason)[:100])}"
         with self._lock:
-            if key not in self.bad and len(self.bad) >= 50:
+            if key not in self.bad and sum(other.startswith(f"{role}: ") for other in self.bad) >= MOST_REASONS:
                 key = f"{role}: other reasons"
             self.bad[key] += 1
             return self.bad[key]
@@ -83,7 +89,8 @@ class InputHealth:
         count = self.count_bad(role, str(error) if expected else f"internal error: {error!r}")
         if str(count).strip("0") == "1":
             times = "" if count == 1 else f" ({count} times by now)"
-            text = str(error) if expected else "internal error\n" + traceback.format_exc()
+            lines = [str(error)] if expected else ["internal error", *traceback.format_exc().splitlines()]
+            text = "\n".join(shown(line, 1000) for line in lines)
             node.get_logger().warning(f"Input '{role}' skipped{times}: {text}")
 
     def missing(self, after_s: float) -> list[str]:
@@ -142,9 +149,10 @@ class Diagnostics:
 def _runner(task: Callable[[], Finding]) -> Callable[[DiagnosticStatusWrapper], DiagnosticStatusWrapper]:
     def run(status: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
         finding = task()
-        status.summary(finding.level, finding.message)
+        # Names of frames and formats come from anywhere.
+        status.summary(finding.level, shown(finding.message, MOST_TEXT))
         for key, value in finding.values:
-            status.add(key, value)
+            status.add(shown(key, MOST_TEXT), shown(value, MOST_TEXT))
         return status
 
     return run

@@ -21,6 +21,7 @@ from spatial_fm_ros.bridge.intake import Intake
 from spatial_fm_ros.bridge.outputs import Outputs
 from spatial_fm_ros.bridge.pose_feed import PoseFeed
 from spatial_fm_ros.core.config import Config
+from spatial_fm_ros.core.io.names import shown
 from spatial_fm_ros.core.mapping.loaded_map import LoadedMap
 from spatial_fm_ros.core.pipeline import Pipeline
 from spatial_fm_ros.core.types import Update
@@ -146,7 +147,7 @@ class Session:
         self.outputs.publish(update, self.config.ros)
         problem = self.pipeline.image_frame_problem
         if problem and problem != self._told_frame:
-            self._node.get_logger().warning(problem)
+            self._node.get_logger().warning(shown(problem, 1000))
         self._told_frame = problem
         self._on_status()
 
