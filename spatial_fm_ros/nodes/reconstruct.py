@@ -248,6 +248,16 @@ class Reconstruct(LifecycleNode):
             session.on_tf()
 
     @property
+    def is_loading(self) -> bool:
+        """The model is on its way: no fault, however long it takes."""
+        return self.state_label == "configuring"
+
+    @property
+    def state_label(self) -> str:
+        """The lifecycle's state, or the transition that goes on."""
+        return str(self._state_machine.current_state[1])
+
+    @property
     def tf_remarks(self) -> list[tuple[str, str]]:
         """What is odd about /tf, as (input, sentence)."""
         return self._tree.unstamped.remarks
@@ -266,7 +276,7 @@ class Reconstruct(LifecycleNode):
             status = session.status()
         else:
             status = empty_status(self.problem, self.config.ros.map_frame, self.config.model.name)
-        status.node_state = self._state_machine.current_state[1]
+        status.node_state = self.state_label
         self._status.publish(status)
 
     def _report(self) -> None:

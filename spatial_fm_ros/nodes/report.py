@@ -46,7 +46,7 @@ class HealthReport:
         name = ("model", node.config.model.name)
         session = node.session
         if session is None:
-            return Finding(ERROR, node.problem, [name])
+            return Finding(OK if node.is_loading else ERROR, node.problem, [name])
         pipeline, outputs = session.pipeline, session.outputs
         stats = pipeline.stats
         values = [
@@ -80,7 +80,7 @@ class HealthReport:
         node, session = self._node, self._node.session
         intake = session.intake if session is not None else None
         if intake is None or not intake.inputs:
-            return Finding(WARN, node.problem)
+            return Finding(OK if node.is_loading else WARN, node.problem)
         values = node.health.rows()
         missing = node.health.missing(node.config.ros.missing_after_s)
         troubles: list[str] = []

@@ -12,6 +12,7 @@ from small_hub import Lie, SmallHub
 
 pytest.importorskip("rclpy", reason="these tests need ROS 2 (scripts/with_env)")
 
+from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetAvailableTransitions, GetState
 from rcl_interfaces.msg import Parameter as ParameterMessage
@@ -100,11 +101,18 @@ def slow_hub(tmp_path):
         closing.set()
 
 
+def being_loaded(finding):
+    return finding is not None and "is being loaded" in finding.message and finding
+
+
 def test_while_the_model_is_loaded_the_node_answers_and_can_be_told_to_stop(reconstruct, remote, slow_hub, kit):
     node = reconstruct({"model.name": "vggt", "model.checkpoint": "owner/name"})
     for again in range(3):
         kit.wait_for(lambda n=again: len(slow_hub.downloads()) > n, what="a download")
         assert remote.state() == "configuring"
+        for task in ("model", "inputs"):
+            found = kit.wait_for(lambda task=task: being_loaded(remote.ears.finding(task)), what="diagnostics")
+            assert found.level == DiagnosticStatus.OK
         answer = remote.ears.call(GetAvailableTransitions, "/reconstruct/get_available_transitions")
         assert len(answer.available_transitions) == 3  # how configuring may end; not for others to decide
         request = GetParameters.Request(names=["model.name"])
