@@ -121,6 +121,20 @@ def test_two_senders_at_once_change_nothing() -> None:
     assert "stamped 3597 s after the newest one" in heard.refused[500]
 
 
+@pytest.mark.parametrize("wrong", ["arrival", "around zero"])
+def test_a_few_other_stamps_take_over_no_slow_simulation(wrong: str) -> None:
+    """Simulated time passes at 0.4 of arrival; from the first second on every fifth message has another stamp, which
+    alone would seem to last longer."""
+    heard, good = Heard(), []
+    for i in range(2000):
+        arrived, stamp = 5000 * S + 25 * i * MS, 10 * S + 10 * i * MS
+        good.append(stamp)
+        heard.hear(arrived, stamp)
+        if i > 20 and i % 5 == 0:
+            heard.hear(arrived, START + arrived if wrong == "arrival" else -S * (i % 2))
+    assert not heard.moves and heard.taken == good
+
+
 def test_a_line_that_goes_on_is_known_again() -> None:
     heard = Heard()
     heard.play(START, 0, 5.0)

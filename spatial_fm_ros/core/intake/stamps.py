@@ -237,7 +237,7 @@ class TimeLine(Generic[T]):
         if candidate.count < (LEAST if timed else LEAST_UNTIMED):
             return False
         lasted = candidate.lasted_ns(line.rate)
-        if self._is_young(line):
+        if self._is_young(line) and candidate.count > line.count:  # a few among many are not the sender's
             return lasted > line.lasted_ns(line.rate) + LONGER_NS
         return lasted >= LASTING_NS and self._is_silent(line, candidate.newest_arrived_ns, LASTING_NS)
 
