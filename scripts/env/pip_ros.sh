@@ -77,13 +77,12 @@ start_from_older_environment() {
 }
 
 newest_complete_environment() {
-  local mark
-  for mark in $(ls -t "$cache"/*/done.run.rest 2>/dev/null); do
-    if [ -x "$(dirname "$mark")/run/bin/python" ]; then
-      dirname "$mark"
-      return
-    fi
+  local mark newest=
+  for mark in "$cache"/*/done.run.rest; do
+    [ -x "$(dirname "$mark")/run/bin/python" ] || continue
+    [ -n "$newest" ] && [ "$newest" -nt "$mark" ] || newest=$mark
   done
+  [ -z "$newest" ] || dirname "$newest"
 }
 
 # Packages that came with the older environment and are in no lock any more.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import time
@@ -13,6 +14,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = ["CMakeLists.txt", "package.xml", "spatial_fm_ros", "launch", "config", "msg", "srv"]
 COPIED += ["scripts", "requirements"]
+
+
+def quote(path: Path) -> str:
+    """For a shell: neither this checkout's path nor that of temporary files need be plain."""
+    return shlex.quote(str(path))
 
 
 def plain_environment(**changes: str) -> dict[str, str]:
@@ -29,8 +35,8 @@ def plain_environment(**changes: str) -> dict[str, str]:
 
 def bash(script: str, **changes: str) -> subprocess.CompletedProcess[str]:
     """Run a few lines with the parts of with_env loaded."""
-    head = f"set -euo pipefail\ncheckout={ROOT}\ncache=$SPATIAL_FM_CACHE\n"
-    head += "".join(f"source {ROOT}/scripts/env/{name}.sh\n" for name in ("say", "python"))
+    head = f"set -euo pipefail\ncheckout={quote(ROOT)}\ncache=$SPATIAL_FM_CACHE\n"
+    head += "".join(f'source "$checkout/scripts/env/{name}.sh"\n' for name in ("say", "python"))
     return subprocess.run(
         ["bash", "-c", head + script], env=plain_environment(**changes), capture_output=True, text=True, timeout=120
     )
@@ -84,7 +90,8 @@ class TestPython:
         fetched = tmp_path / "fetched" / "python3.12"
         fake_python(fetched.parent, "made", "3.12")
         uv = "#!/bin/sh\necho $* in $UV_PYTHON_INSTALL_DIR >&2\n"
-        uv += f"case $2 in install) cp {fetched.parent}/made {fetched};; find) echo {fetched};; esac\n"
+        made, there = quote(fetched.parent / "made"), quote(fetched)
+        uv += f"case $2 in install) cp {made} {there};; find) echo {there};; esac\n"
         (tmp_path / "played_uv").write_text(uv)
         old, brings = tmp_path / "old" / "python3", tmp_path / "some" / "python3"
         for file, sees in ((old, "exit 1"), (brings, "exit 0")):
@@ -93,7 +100,7 @@ class TestPython:
                 "#!/bin/sh\n"
                 f'case "$*" in *"< (3, 9)"*) {sees};; *"(3, 12)"*) exit 1;; *--version) exit 0;; *install*--target*)\n'
                 "  while [ $1 != --target ]; do shift; done\n"
-                f'  mkdir -p "$2/bin"; cp {tmp_path}/played_uv "$2/bin/uv"; chmod +x "$2/bin/uv";; esac\n'
+                f'  mkdir -p "$2/bin"; cp {quote(tmp_path)}/played_uv "$2/bin/uv"; chmod +x "$2/bin/uv";; esac\n'
             )
             file.chmod(0o755)
         tools = [
@@ -129,7 +136,7 @@ class TestFailures:
     )
     def test_cause_of_a_failed_step(self, tmp_path: Path, output: str, sentence: str) -> None:
         result = bash(
-            f"step 'an install' {tmp_path}/log sh -c 'echo \"$0\"; exit 3' '{output}'; echo went on",
+            f"step 'an install' {quote(tmp_path)}/log sh -c 'echo \"$0\"; exit 3' '{output}'; echo went on",
             SPATIAL_FM_CACHE=str(tmp_path),
         )
         assert result.returncode == 1 and "went on" not in result.stdout
@@ -137,7 +144,7 @@ class TestFailures:
         assert f"{tmp_path}/log" in result.stderr.splitlines()[-1]
 
     def test_too_little_space(self, tmp_path: Path) -> None:
-        result = bash(f"need_space {tmp_path} 999999999999", SPATIAL_FM_CACHE=str(tmp_path))
+        result = bash(f"need_space {quote(tmp_path)} 999999999999", SPATIAL_FM_CACHE=str(tmp_path))
         assert result.returncode == 1
         assert "999999999999 MB" in result.stderr and "SPATIAL_FM_CACHE" in result.stderr
 
@@ -163,8 +170,8 @@ class TestFailures:
         assert "cannot be reached" in result.stderr.splitlines()[-1], result.stderr
 
     def test_step_shows_what_runs_and_stops_it_when_interrupted(self, tmp_path: Path) -> None:
-        script = f"step 'a long one' {tmp_path}/log sh -c 'echo $$ > {tmp_path}/pid; exec sleep 60'"
-        head = f"set -euo pipefail\ncache={tmp_path}\nsource {ROOT}/scripts/env/say.sh\n"
+        script = """step 'a long one' "$cache/log" sh -c 'echo $$ > "$0/pid"; exec sleep 60' "$cache\""""
+        head = f"set -euo pipefail\ncache={quote(tmp_path)}\nsource {quote(ROOT)}/scripts/env/say.sh\n"
         run = subprocess.Popen(["bash", "-c", head + script], stderr=subprocess.PIPE, text=True)
         wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip())
         pid = int((tmp_path / "pid").read_text())
@@ -182,8 +189,8 @@ def wait_for(condition, seconds: float = 20.0) -> None:  # type: ignore[no-untyp
 
 
 def test_two_runs_wait_for_each_other(tmp_path: Path) -> None:
-    one = "hold_lock $cache/lock 'a test'; echo a >> $cache/out; sleep 0.3; echo b >> $cache/out; release_lock"
-    head = f"set -euo pipefail\ncache={tmp_path}\nsource {ROOT}/scripts/env/say.sh\n"
+    one = 'cd "$cache"; hold_lock lock "a test"; echo a >> out; sleep 0.3; echo b >> out; release_lock'
+    head = f"set -euo pipefail\ncache={quote(tmp_path)}\nsource {quote(ROOT)}/scripts/env/say.sh\n"
     runs = [subprocess.Popen(["bash", "-c", head + one], stderr=subprocess.PIPE, text=True) for _ in range(2)]
     errors = [run.communicate(timeout=30)[1] for run in runs]
     assert (tmp_path / "out").read_text().split() == ["a", "b", "a", "b"]
@@ -201,7 +208,7 @@ def test_a_changed_lock_starts_from_the_older_environment(tmp_path: Path) -> Non
     (older / "run" / "pyvenv.cfg").write_text(f"command = python -m venv {older}/run\n")
     (older / "run" / "library.so").write_bytes(bytes(1000))
     (older / "done.run.rest").touch()
-    script = "source $checkout/scripts/env/pip_ros.sh; mkdir -p $prefix; start_from_older_environment; echo $prefix"
+    script = 'source "$checkout/scripts/env/pip_ros.sh"; mkdir -p "$prefix"; start_from_older_environment; echo $prefix'
     result = bash(script, SPATIAL_FM_CACHE=str(tmp_path))
     assert result.returncode == 0, result.stderr
     new = Path(result.stdout.strip())
@@ -277,7 +284,7 @@ def test_build_follows_the_sources(checkout: Path) -> None:
 def test_interrupts_reach_commands_of_background_jobs() -> None:
     """`CMD &` in a script ignores Ctrl-C by the shell's rules; ROS nodes then could not be ended."""
     show = "import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
-    command = ["bash", "-c", f"'{ROOT}/scripts/with_env' python3 -c '{show}' & wait"]
+    command = ["bash", "-c", f"{quote(ROOT)}/scripts/with_env python3 -c '{show}' & wait"]
     result = subprocess.run(command, env=plain_environment(), capture_output=True, text=True, timeout=280)
     assert result.stdout.strip() == "True", result.stderr
 
