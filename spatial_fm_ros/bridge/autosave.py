@@ -28,7 +28,8 @@ class Autosave:
     """Saves a map that has changed, in a thread of its own, and once more in the end.
 
     The file of an earlier run, or of the world before a reset, is kept beside it (NAME.1.ply) once the new world has
-    MIN_WINDOWS windows. `problem`: why it cannot be saved; empty while it can. Nothing here disturbs the mapping.
+    MIN_WINDOWS windows. A file that somebody else has written since the last save is theirs: another name is taken.
+    `problem`: why it cannot be saved; empty while it can. Nothing here disturbs the mapping.
     """
 
     def __init__(self, node: Node, pipeline: Pipeline, config: MapConfig) -> None:
@@ -40,6 +41,7 @@ class Autosave:
         self._world = -1  # the world (number of resets) that the file is of; -1: none of this run
         self._windows = 0  # of that world, when it was saved
         self._saved_s = float("-inf")
+        self._written: tuple[int, ...] | None = None  # what tells the file that was written last from another
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self.path = Path()
@@ -90,7 +92,10 @@ class Autosave:
             if world != self._world:
                 self._keep_earlier()
                 self._world = world
+            elif _identity(self.path) not in (None, self._written):
+                self._yield_file()
             size = write_map(self.path, saved)
+            self._written = _identity(self.path)
         except Exception as error:  # whatever it is, it costs the mapping nothing
             self._fail(error)
             return 0
@@ -106,6 +111,14 @@ class Autosave:
                 f"The map of an earlier run is in {shown(self.path)}: ~/load_map loads it. It is kept as "
                 f"{self._earlier.name} once the new map has {MIN_WINDOWS} windows."
             )
+
+    def _yield_file(self) -> None:
+        """Another node of this name on this machine saves to the same file."""
+        theirs, self.path = self.path, self.path.with_name(f"{self.path.stem}.{os.getpid()}{self.path.suffix}")
+        self._log.warning(
+            f"Somebody else has written {shown(theirs)}, another node of this name perhaps: this one's map goes to "
+            f"{shown(self.path)}. Set map.autosave_path, or give each node its own name or namespace."
+        )
 
     def _keep_earlier(self) -> None:
         """A second name for the file: what takes its place under the first leaves it alone."""
@@ -125,6 +138,14 @@ class Autosave:
         told, self.problem = bool(self.problem), f"The map is not saved by itself: {shown(error, 1000)}"
         if not told:
             self._log.warning(f"{self.problem} Mapping goes on; set map.autosave_path, or map.autosave_s to 0.")
+
+
+def _identity(path: Path) -> tuple[int, ...] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _path(node: Node, told: str) -> Path:
