@@ -333,7 +333,8 @@ class PointCloud:
     """points float32 [N, 3] world units, colors uint8 [N, 3] RGB, confidence float32 [N] in [0, 1].
 
     normals float32 [N, 3], of unit length towards the viewer, 0 where unknown; source uint8 [N] of
-    PointSource. Left out, these are unknown and IMAGES. Raises InputError for arrays that do not fit together.
+    PointSource. Left out, these are unknown and IMAGES. float64 is taken as float32. Raises InputError for arrays that
+    do not fit together.
     """
 
     points: NDArray[np.float32]
@@ -347,6 +348,10 @@ class PointCloud:
             object.__setattr__(self, "normals", np.zeros((len(self.points), 3), np.float32))
         if self.source is None:
             object.__setattr__(self, "source", np.full(len(self.points), PointSource.IMAGES, np.uint8))
+        for name in ("points", "confidence", "normals"):  # what was computed with doubles is a cloud all the same
+            values = getattr(self, name)
+            if values.dtype == np.float64:
+                object.__setattr__(self, name, values.astype(np.float32))
         n = len(self.points)
         arrays = (self.points, self.colors, self.confidence, self.normals, self.source)
         expected = ("float32", (n, 3)), ("uint8", (n, 3)), ("float32", (n,)), ("float32", (n, 3)), ("uint8", (n,))

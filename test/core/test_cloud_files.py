@@ -382,7 +382,7 @@ def test_clouds_check_themselves():
     points, colors, confidence = np.zeros((2, 3), np.float32), np.zeros((2, 3), np.uint8), np.zeros(2, np.float32)
     for wrong in (
         (points[:, :2], colors, confidence),
-        (points.astype(np.float64), colors, confidence),
+        (points.astype(np.int32), colors, confidence),
         (points, np.zeros((2, 2, 3), np.uint8), confidence),
         (points, colors.astype(np.float32), confidence),
         (points, colors[:1], confidence),
@@ -392,3 +392,4 @@ def test_clouds_check_themselves():
     ):
         with pytest.raises(InputError, match="A cloud takes"):
             PointCloud(*wrong)
+    assert PointCloud(points.astype(np.float64), colors, confidence).points.dtype == np.float32

@@ -170,7 +170,15 @@ def test_decoded_cameras_are_finite_for_any_field_of_view(components: Recording)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_reference_views(components: Recording, views: int, strategy: str) -> None:
     tokens = components[f"refsel_in_S{views}"][:, :, 0]
-    components.agrees(f"refsel_{strategy}_S{views}", reference_view(tokens, strategy))
+    chosen, wanted = reference_view(tokens, strategy), components[f"refsel_{strategy}_S{views}"].long()
+    if strategy == "saddle_sim_range":
+        # The two views that are least alike spread alike: rounding, which processors do differently, chooses there.
+        direction = torch.nn.functional.normalize(tokens.double(), dim=-1)
+        similarity = direction @ direction.mT - torch.eye(views)
+        spread = similarity.amax(-1) - similarity.amin(-1)
+        rows = torch.arange(len(tokens))
+        chosen = torch.where((spread[rows, chosen] - spread[rows, wanted]).abs() < 1e-6, wanted, chosen)
+    assert torch.equal(chosen, wanted)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES[:2])
