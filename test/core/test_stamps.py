@@ -176,6 +176,23 @@ def test_a_slow_camera_is_followed(period_s: float) -> None:
         assert len(heard.refused) <= (0 if timed else 6) and heard.taken[-1] == START + round(39 * period_s * S)
 
 
+@pytest.mark.parametrize(("period_s", "rate"), [(5.0, 10.0), (60.0, 100.0)])
+def test_a_slow_camera_in_a_bag_that_was_played_fast_is_followed(period_s: float, rate: float) -> None:
+    heard = Heard()
+    heard.play(START, 0, 40 * period_s, 1.0 / period_s, rate)
+    assert len(heard.refused) <= 2 and len(heard.taken) >= 38
+
+
+def test_what_came_ever_later_and_catches_up_is_of_the_line() -> None:
+    """A network that was slow for a while: by and by 8 s late, and in time again within 10 s."""
+    heard = Heard()
+    for i in range(600):
+        t = i / 20.0
+        late = min(8.0 * t / 10.0, 8.0) if t < 12.0 else max(0.0, 8.0 - 0.8 * (t - 12.0) / 0.2)
+        heard.hear(round((t + late) * S), START + round(t * S))
+    assert not heard.refused and not heard.moves
+
+
 def test_short_recordings_that_start_over_are_followed() -> None:
     heard = Heard()
     for k in range(3):

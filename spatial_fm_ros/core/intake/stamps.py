@@ -7,6 +7,7 @@ once they have lasted and the old one has fallen silent: a sender that was resta
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -20,6 +21,8 @@ NS = 1_000_000_000
 LASTING_NS, LEAST = 2 * NS, 3
 #: A stamp may be this much older than the newest of its line, and this much newer than arrival lets expect.
 LATE_NS, AHEAD_NS = 2 * NS, 2 * NS
+#: What comes ever later may skip so much to come in time again.
+CATCHING_UP_NS = 8 * NS
 #: Both where nobody tells when messages arrived: gaps in a recording and parts in another order are no faults.
 UNTIMED_NS = 60 * NS
 #: Messages of which the line's place is the median.
@@ -49,6 +52,7 @@ class _Line(Generic[T]):
     usual_step_ns: float = 0.0
     count: int = 1
     anchor: tuple[int, int] | None = None  # stamp and arrival of a recent message in the middle of the others
+    lead: tuple[int, int] | None = None  # of those, the one that came with the least delay
     recent: list[tuple[int, int]] = field(default_factory=list)  # the same of those since
     waiting: deque[T] = field(default_factory=deque)
 
@@ -70,7 +74,15 @@ class _Line(Generic[T]):
         if max(1.0, rate) * (arrived_ns - self.anchor[1]) >= LASTING_NS:
             self.recent.sort(key=lambda each: each[0] - rate * each[1])
             self.anchor = self.recent[(len(self.recent) - 1) // 2]
+            if self.lead is None or self.anchor[0] >= self._led_to(self.anchor[1]):
+                self.lead = self.anchor
             self.recent = []
+
+    def _led_to(self, arrived_ns: int) -> float:
+        """The stamp of a message that comes then with no more delay than others had: what came late catches up."""
+        if self.lead is None:
+            return -math.inf
+        return self.lead[0] + max(1.0, self.rate) * (arrived_ns - self.lead[1])
 
     @property
     def rate(self) -> float:
@@ -88,7 +100,11 @@ class _Line(Generic[T]):
             return -self.untimed_ns <= stamp_ns - self.newest_ns <= max(self.untimed_ns, 3 * self.usual_step_ns)
         passed = max(1.0, self.rate) * max(0, arrived_ns - self.anchor[1])
         now_ns = min(self.newest_ns, self.anchor[0] + passed)
-        return now_ns - LATE_NS <= stamp_ns <= self.anchor[0] + HASTE * passed + AHEAD_NS
+        caught_up_ns = min(self._led_to(arrived_ns), now_ns + CATCHING_UP_NS)
+        until_ns = max(self.anchor[0] + HASTE * passed, caught_up_ns) + AHEAD_NS
+        if self.newest_ns - self.first_ns < LASTING_NS:  # how fast stamps pass is not known yet
+            until_ns = max(until_ns, self.newest_ns + 3 * self.usual_step_ns)
+        return now_ns - LATE_NS <= stamp_ns <= until_ns
 
     def resumed_by(self, other: _Line[T]) -> bool:
         """The other line goes on where this one was left, or would be by now."""
@@ -214,8 +230,8 @@ class TimeLine(Generic[T]):
                 return each
         assert self._line is not None
         fresh = self._begun(stamp_ns, arrived_ns)
-        if arrived_ns is None:  # pictures taken minutes apart: as far as from the one before it may go on
-            fresh.usual_step_ns = max(0, stamp_ns - self._line.newest_ns)
+        # Pictures taken minutes apart, or a slow camera in a bag that was played fast: so far it may go on.
+        fresh.usual_step_ns = max(0, stamp_ns - self._line.newest_ns)
         self._candidates = [*self._candidates[-(CANDIDATES - 1) :], fresh]
         return fresh
 
