@@ -63,7 +63,7 @@ class SequenceFolder(ImageFolder):
             return None
         try:
             found = read_npz(file, "scan", ("xyz", "intensity"))
-            return LidarScan(stamp_ns, *_measured(found, self._scan_unit))
+            return LidarScan(stamp_ns, *_measured(found, self._scan_unit), arrived_ns=stamp_ns)
         except InputError as error:
             self.bad[f"the scan {shown(file.name)} cannot be read: {error}"] += 1
             return None

@@ -48,15 +48,16 @@ class StoredImages:
         return f"an image has {size[0]}x{size[1]} pixels as stored; {said}"
 
     def frame(self, stamp_ns: int, image: Image, orientation: int, name: str) -> Frame:
-        """The frame of an image (RGB uint8, as stored) that fits; orientation: EXIF's."""
-        if orientation == 1:
-            return Frame(stamp_ns, image, self._camera)
-        quarters = self._quarters(orientation, name)
-        if not quarters:
-            return Frame(stamp_ns, image, self._camera)
-        if quarters not in self._turned:
-            self._turned[quarters] = None if self._camera is None else turned_camera(self._camera, quarters)
-        return Frame(stamp_ns, turned_image(image, quarters).copy(), self._turned[quarters])
+        """The frame of an image (RGB uint8, as stored) that fits; orientation: EXIF's.
+
+        Stored images come in the order of their stamps: these say when they were recorded, minutes or years apart.
+        """
+        camera, quarters = self._camera, 0 if orientation == 1 else self._quarters(orientation, name)
+        if quarters:
+            if quarters not in self._turned:
+                self._turned[quarters] = None if camera is None else turned_camera(camera, quarters)
+            camera, image = self._turned[quarters], turned_image(image, quarters).copy()
+        return Frame(stamp_ns, image, camera, arrived_ns=stamp_ns)
 
     def _quarters(self, orientation: int, name: str) -> int:
         quarters = QUARTERS_BY_EXIF.get(orientation)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from spatial_fm_ros.core.errors import InputError
+from spatial_fm_ros.core.intake.stamps import TimeLine
 from spatial_fm_ros.core.types import Frame, LidarScan
 from spatial_fm_ros.sources.base import NS, SourceOptions
 from spatial_fm_ros.sources.file_names import natural_key, stamps_from_names
@@ -33,6 +34,16 @@ def write_sequence(folder: Path, frames: int = 6, **extra: object) -> Path:
     described = {"rate_hz": 10.0, "width": 64, "height": 48, "K": [50, 0, 31.5, 0, 50, 23.5, 0, 0, 1], "distortion": []}
     (folder / "sequence.json").write_text(json.dumps({**described, **extra}))
     return folder
+
+
+@pytest.mark.parametrize("gaps", [[1, 1, 7200], [86400], [0.1, 0.1, 1e5, 1e6, 3e7]])
+def test_photos_of_any_times_apart_are_of_one_time(tmp_path: Path, gaps: list[float]) -> None:
+    """Minutes, days and years between them are no wrong stamps: files are read in the order of their times."""
+    times = np.cumsum([1_700_000_000, *gaps, *gaps])
+    line: TimeLine[None] = TimeLine("An image")
+    with open_source(write_images(tmp_path / "f", [f"{time:.3f}.png" for time in times]), SourceOptions()) as source:
+        for sample in source:
+            assert not line.admit(sample.stamp_ns, sample.arrived_ns, None).refused
 
 
 def test_natural_order():
