@@ -9,6 +9,8 @@ from spatial_fm_ros.bridge.decode import stamp_ns
 from spatial_fm_ros.core.io.names import shown
 from spatial_fm_ros.sources.base import NS
 
+#: No message takes so long: stamps that are further from their times of recording are of another clock.
+_OTHER_CLOCK_NS = 10 * NS
 #: As many messages with one and the same stamp are no accident.
 _SAME = 3
 
@@ -19,6 +21,7 @@ class _Seen:
     zero: int = 0
     first: int = 0
     varies: bool = False
+    later_ns: int = 0  # the newest stamp than its time of recording
 
 
 class Stamps:
@@ -28,13 +31,17 @@ class Stamps:
         self._topics: dict[str, _Seen] = {}
 
     def of(self, topic: str, header: Any, recorded_ns: int) -> int:
-        """The header's stamp in ns, the time of recording where it is 0. Raises InputError for one that is none."""
+        """The header's stamp in ns; where it is 0, the time of recording, on the clock of the topic's other stamps.
+
+        Raises InputError for one that is none.
+        """
         stamp = stamp_ns(header)
         seen = self._topics.setdefault(topic, _Seen())
         seen.count += 1
         if stamp == 0:
             seen.zero += 1
-            return recorded_ns
+            return recorded_ns + (seen.later_ns if abs(seen.later_ns) > _OTHER_CLOCK_NS else 0)
+        seen.later_ns = stamp - recorded_ns
         seen.first = seen.first or stamp
         seen.varies |= stamp != seen.first
         return stamp

@@ -175,6 +175,14 @@ def test_some_stamps_of_zero_and_one_stamp_for_all_are_named(tmp_path: Path) -> 
     assert any("All 4 messages of '/imu' carry the same stamp, 1700000000.000 s" in note for note in source.notes)
 
 
+def test_stamps_of_zero_among_those_of_another_clock_are_put_on_it(tmp_path: Path) -> None:
+    since_boot = START - 100 * NS
+    messages = [(topic, at, bw.image(at - since_boot, bw.picture(i))) for i, (topic, at, _) in enumerate(images(6))]
+    unstamped(messages[3][2])
+    samples, _ = read(bw.write_bag(tmp_path / "bag", messages))
+    assert [f.stamp_ns for f in frames(samples)] == [100 * NS + i * STEP for i in range(6)]
+
+
 # -- topics without messages ------------------------------------------------------------------
 
 
