@@ -43,7 +43,7 @@ class MotionRecord:
             self._images.clear()
         if len(self._images) >= MAX_IMAGES:
             return
-        if self._images and stamp_ns - self._images[-1][0] < MIN_STEP_S * 1e9:
+        if self._images and 0 <= stamp_ns - self._images[-1][0] < MIN_STEP_S * 1e9:  # one stamp ahead ends nothing
             return
         self._size = (width, height)
         scale = min(1.0, TRACK_SIDE / max(width, height))

@@ -179,7 +179,7 @@ class Pipeline:
         if admitted.refused and (newest is None or frame.stamp_ns > newest):
             admitted.or_raise()
         if not admitted.refused:
-            self.sensors.add_image(frame.stamp_ns, frame.arrived_ns)
+            self.sensors.add_image(frame.stamp_ns, frame.arrived_ns, admitted.moved)
         if admitted.moved and admitted.was_young:  # some first images had wrong stamps
             with self._intake_lock:
                 self._gate.reset()

@@ -324,3 +324,18 @@ def test_bad_samples_leave_the_others(rendered):
     for comparison in blind.compare(mountings(sim.rig)):
         (said,) = findings(comparison, {})
         assert "could not be compared" in said.sentence and not said.wrong
+
+
+@pytest.mark.parametrize(("which", "off_s"), [(0, -4e8), (0, -100), (20, 4e8)])
+def test_one_wrong_stamp_of_an_image_changes_no_finding(rendered, which, off_s):
+    sim, events, _ = rendered
+    check, images = CalibrationCheck(LidarConfig()), 0
+    for event in events:
+        if isinstance(event.sample, Frame | ImuSample | PoseSample):
+            stamp = event.sample.stamp_ns
+            if isinstance(event.sample, Frame):
+                stamp += round(off_s * 1e9) if images == which else 0
+                images += 1
+            check.add(dataclasses.replace(event.sample, stamp_ns=stamp, arrived_ns=event.arrival_ns))
+    for comparison in check.compare(mountings(sim.rig)):
+        assert "agree with the camera's" in findings(comparison, {})[0].sentence

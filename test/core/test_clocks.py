@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 
 import numpy as np
 import pytest
 
-from spatial_fm_ros.core.config import IntakeConfig, ScaleConfig
+from spatial_fm_ros.core.config import Config, IntakeConfig, ModelConfig, ScaleConfig
+from spatial_fm_ros.core.errors import InputError
 from spatial_fm_ros.core.intake.clocks import PARAMETERS
 from spatial_fm_ros.core.intake.sensors import Sensors
 from spatial_fm_ros.core.metric.observers import PlacedWindow
 from spatial_fm_ros.core.metric.poses import PoseObserver
-from spatial_fm_ros.core.types import Camera, ImuSample, LidarScan, PosedKeyframe, PoseSample
+from spatial_fm_ros.core.models.oracle import OracleModel
+from spatial_fm_ros.core.pipeline import Pipeline
+from spatial_fm_ros.core.types import Camera, Frame, ImuSample, LidarScan, PosedKeyframe, PoseSample
 
 S, MS = 1_000_000_000, 1_000_000
 START = 1_700_000_000 * S
@@ -106,3 +110,17 @@ def test_poses_too_far_apart_are_said() -> None:
     assert sensors.clock_problem("odometry") == (
         "no pose within 0.5 s of an image: check its rate and clock, or intake.pose_time_offset_s"
     )
+
+
+@pytest.mark.parametrize("first_s", [-4e8, -100.0, 4e8])
+def test_a_wrong_first_image_is_no_other_clock(first_s: float) -> None:
+    """How fast time passes is not told by a stamp that was left."""
+    pipeline = Pipeline(Config(), OracleModel(ModelConfig(), {}))  # type: ignore[arg-type]  # never asked
+    for i in range(600):
+        arrived, stamp = i * 10 * MS, START + i * 10 * MS
+        pipeline.add_imu(ImuSample(stamp, np.zeros(3), np.zeros(3), arrived_ns=arrived))
+        if i % 10 == 0:
+            wrong = round(first_s * S) if i == 0 else 0
+            with contextlib.suppress(InputError):
+                pipeline.offer(Frame(stamp + wrong, np.full((8, 8, 3), i % 200, np.uint8), arrived_ns=arrived))
+    assert pipeline.sensors.clock_problem("imu") == ""

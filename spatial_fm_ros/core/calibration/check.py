@@ -15,9 +15,13 @@ from spatial_fm_ros.core.errors import InputError
 from spatial_fm_ros.core.geometry.optical import BODY_FROM_OPTICAL
 from spatial_fm_ros.core.geometry.rotations import is_pose
 from spatial_fm_ros.core.intake.clocks import TOLD_S, SensorClocks
+from spatial_fm_ros.core.intake.stamps import TimeLine
 from spatial_fm_ros.core.lidar.odometry import LidarOdometry
 from spatial_fm_ros.core.types import Array, Frame, ImuSample, LidarScan, PoseSample, Rig
 
+Sample = Frame | ImuSample | PoseSample | LidarScan
+#: Small samples of a new time that wait for it to last.
+WAITING = 1000
 #: Sensors that are compared with the camera.
 SENSORS = ("imu", "odometry", "lidar")
 #: LiDAR odometry takes a sweep for a moment, so that fast sways come out askew: turns over this many seconds are
@@ -59,9 +63,21 @@ class CalibrationCheck:
         self._lidar: LidarOdometry | None = None
         self._heard: dict[str, str] = {}  # sensor -> what is wrong with its last bad sample
         self._clocks = SensorClocks()
+        self._lines: dict[type, TimeLine[Sample]] = {}
 
-    def add(self, sample: Frame | ImuSample | PoseSample | LidarScan) -> None:
-        """A sample that cannot be used is remembered as a reason, and left out."""
+    def add(self, sample: Sample) -> None:
+        """A sample that cannot be used is remembered as a reason, and left out; so is one whose stamp is not of its
+        sensor's time (TimeLine)."""
+        kind = type(sample)
+        hold = WAITING if kind in (ImuSample, PoseSample) else 0
+        line = self._lines.setdefault(kind, TimeLine(f"A {kind.__name__}", hold))
+        admitted = line.admit(sample.stamp_ns, sample.arrived_ns, sample)
+        if admitted.moved and kind is Frame:
+            self._clocks = SensorClocks()
+        for each in admitted.items:
+            self._add(each)
+
+    def _add(self, sample: Sample) -> None:
         if isinstance(sample, ImuSample):
             self._heard.setdefault("imu", "")
             self._clocks.sample("imu", sample.stamp_ns, sample.arrived_ns)

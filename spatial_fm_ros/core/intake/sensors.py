@@ -82,9 +82,12 @@ class Sensors:
             self.imu.shift(later["imu"], _moved)
             self._rig = corrected_rig(self.told_rig, correction, self.poses_of_lidar)
 
-    def add_image(self, stamp_ns: int, arrived_ns: int | None) -> None:
-        """An image of the camera came: what the others say is compared with its time."""
+    def add_image(self, stamp_ns: int, arrived_ns: int | None, moved: bool = False) -> None:
+        """An image of the camera came: what the others say is compared with its time. moved: that went elsewhere."""
         with self._lock:
+            if moved:
+                self.clocks = SensorClocks()
+                self._images.clear()
             self.clocks.image(stamp_ns, arrived_ns)
             if not self._images or abs(stamp_ns - self._images[-1]) >= IMAGE_EVERY_NS:
                 self._images.append(stamp_ns)
