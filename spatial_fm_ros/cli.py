@@ -181,7 +181,7 @@ def simulate_command(
     form: Annotated[str, typer.Option("--form", help="mcap, sqlite3 or sequence.")] = "mcap",
     seed: Annotated[int | None, typer.Option(help="Seed of world, motion and noise.")] = None,
     stereo: Annotated[float, typer.Option(help="A second camera so many metres to the right; 0 = none.")] = 0.0,
-    duration: Annotated[float | None, typer.Option(help="Seconds.")] = None,
+    duration: Annotated[float | None, typer.Option(help="Seconds for the whole route; fewer drive faster.")] = None,
     threads: Annotated[int, typer.Option(help="Threads that render.", min=1, max=256)] = 2,
 ) -> None:
     """Record a simulated robot, with its truth in a folder of its own."""

@@ -30,6 +30,7 @@ class HealthReport:
     def __init__(self, node: Reconstruct) -> None:
         self._node = node
         self._bad_before = self._failed_before = 0
+        self._missing_before: list[str] = []
 
     def tasks(self) -> dict[str, Callable[[], Finding]]:
         return {
@@ -89,6 +90,7 @@ class HealthReport:
                 if trouble.kind != "absent" or any(each.startswith(f"{wanted.role} ") for each in missing):
                     troubles.append(trouble.sentence)
         values += [(f"problem {i + 1}", sentence) for i, sentence in enumerate(troubles)]
+        self._log_missing(missing, troubles)
         if missing:
             level = ERROR if any(each.startswith("image ") for each in missing) else WARN
             return Finding(level, f"Missing: {', '.join(missing)}. {' '.join(troubles)}".strip(), values)
@@ -99,6 +101,16 @@ class HealthReport:
         if not intake.running:
             return Finding(OK, "Paused by ~/set_running; images are ignored.", values)
         return Finding(OK, "All inputs arrive.", values)
+
+    def _log_missing(self, missing: list[str], troubles: list[str]) -> None:
+        """Once for each input that falls silent, and once when all are there again."""
+        new = [each for each in missing if each not in self._missing_before]
+        if new:
+            said = " ".join(text for text in troubles if any(text.startswith(f"{each.split()[0]}:") for each in new))
+            self._node.get_logger().warning(f"Missing: {', '.join(new)}. {said}".strip())
+        elif self._missing_before and not missing:
+            self._node.get_logger().info("All inputs arrive.")
+        self._missing_before = missing
 
     def _simulated_time(self) -> str:
         """What is wrong with the clock of a node with use_sim_time; empty without it."""

@@ -136,7 +136,7 @@ def _summary(content: dict[str, Any]) -> list[tuple[str, str]]:
         ("maps", f"{counts['maps']}; the largest holds {counts['keyframes_largest']} keyframes, "
                  f"{100 * content['coverage']:.0f} % of the time"),
         ("map points", f"{counts['map_points']}"),
-        ("scale", f"{scale['state']}{sigma} ({scale['reason']})"),
+        ("scale", f"{scale['state']}{sigma} ({scale['reason'] or ', '.join(scale['observers'])})"),
         ("time", _timing_words(content)),
     ]  # fmt: skip
 
