@@ -116,8 +116,8 @@ def end(event, context):
     if event.returncode:
         # An exception is what makes a launch end with a status other than 0.
         raise RuntimeError(
-            "The demo missed a floor or could not be judged: see the scoreboard above. A machine that is busy with other "
-            "work misses times and thins keyframes; try again on an idle one."
+            "The demo missed a floor or could not be judged: see the scoreboard above. A machine that is busy with "
+            "other work misses times and thins keyframes; try again on an idle one."
         )
     return [EmitEvent(event=Shutdown(reason="the demo has ended"))]
 
