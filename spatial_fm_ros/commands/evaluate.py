@@ -15,7 +15,6 @@ from spatial_fm_ros.offline.progress import waiting
 
 if TYPE_CHECKING:
     from spatial_fm_ros.core.geometry.similarity import Sim3
-    from spatial_fm_ros.evaluation.cloud_colour import ColourErrors
     from spatial_fm_ros.evaluation.trajectory import TrajectoryErrors
 
 app = typer.Typer(no_args_is_help=True, help="Compare results with the truth.")
@@ -167,15 +166,17 @@ def cloud(
     json: Json = None,
 ) -> None:
     """Accuracy, completeness and F-score; where both clouds have colours, how well these agree."""
-    from spatial_fm_ros.evaluation.cloud import evaluate_cloud, read_points
+    from spatial_fm_ros.core.io.cloud_files import read_points
+    from spatial_fm_ros.evaluation.cloud import evaluate_cloud
 
     estimate, truth = user_path(estimate), user_path(truth)
     paths = [user_path(path) for path in trajectories or ()]
     json = target(json, "table of figures", (estimate, truth, *paths))
     given = _by_trajectories(paths[0], paths[1], alignment) if paths else None
+    (seen, seen_colors), (true, true_colors) = read_points(estimate), read_points(truth)
     errors = evaluate_cloud(
-        read_points(estimate),
-        read_points(truth),
+        seen,
+        true,
         threshold=threshold,
         voxel=voxel,
         truth_from_estimate=given,
@@ -196,8 +197,11 @@ def cloud(
         ],
     )  # fmt: skip
     figures = errors.as_dict()
-    colours = _colours(estimate, truth, errors.truth_from_estimate, threshold)
-    if colours is not None:
+    if seen_colors is not None and true_colors is not None:
+        from spatial_fm_ros.evaluation.cloud_colour import evaluate_colours
+
+        moved = errors.truth_from_estimate.apply(seen)
+        colours = evaluate_colours(moved, seen_colors, true, true_colors, reach=threshold, voxel=2 * threshold)
         unit = "CIE L*a*b* distance"
         table(
             "",
@@ -210,18 +214,6 @@ def cloud(
         )
         figures["colour"] = colours.as_dict()
     write_figures(json, figures)
-
-
-def _colours(estimate: Path, truth: Path, truth_from_estimate: Sim3, threshold: float) -> ColourErrors | None:
-    """None where one of the clouds has no colours."""
-    from spatial_fm_ros.evaluation.cloud import read_coloured
-    from spatial_fm_ros.evaluation.cloud_colour import evaluate_colours
-
-    seen, true = read_coloured(estimate), read_coloured(truth)
-    if seen is None or true is None:
-        return None
-    moved = truth_from_estimate.apply(seen[0])
-    return evaluate_colours(moved, seen[1], *true, reach=threshold, voxel=2 * threshold)
 
 
 def _by_trajectories(estimate: Path, truth: Path, alignment: Alignment) -> Sim3:

@@ -5,8 +5,8 @@ Knapitsch et al., 'Tanks and Temples', ACM TOG 2017: precision and recall at a d
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 from spatial_fm_ros.core.errors import InputError
 from spatial_fm_ros.core.geometry.rotations import nearest_rotation
 from spatial_fm_ros.core.geometry.similarity import Sim3
-from spatial_fm_ros.core.types import Array, Image
+from spatial_fm_ros.core.types import Array
 
 
 @dataclass(frozen=True)
@@ -46,43 +46,16 @@ class CloudErrors:
         return {name: value for name, value in vars(self).items() if name != "truth_from_estimate"}
 
 
-def read_points(path: Path) -> Array:
-    """Points float64 [n, 3] of a cloud (PLY, PCD, XYZ, ...) or of a mesh's vertices, NaN left out.
-
-    Raises InputError when nothing can be read from it.
-    """
-    import open3d as o3d
-
-    if not path.is_file():
-        raise InputError(f"There is no cloud at {path}.")
-    with o3d.utility.VerbosityContextManager(o3d.utility.VerbosityLevel.Error):
-        try:
-            points = np.asarray(o3d.io.read_point_cloud(path).points, dtype=np.float64)
-        except RuntimeError as error:
-            raise InputError(f"The cloud {path} cannot be read: {error}.") from error
-    points = points[np.isfinite(points).all(axis=1)]
-    if not len(points):
-        raise InputError(f"The cloud {path} holds no points that can be read; expected PLY, PCD or XYZ.")
-    return points
-
-
-def read_coloured(path: Path) -> tuple[Array, Image] | None:
-    """Points float64 [n, 3] and colours uint8 [n, 3] of a cloud; None when it has no colours. InputError."""
-    import open3d as o3d
-
-    read_points(path)  # its sentences for files that are no clouds
-    cloud = o3d.io.read_point_cloud(path)
-    if not cloud.has_colors():
-        return None
-    points, colors = np.asarray(cloud.points, dtype=np.float64), np.asarray(cloud.colors)
-    usable = np.isfinite(points).all(axis=1)
-    return points[usable], np.rint(255.0 * colors[usable]).astype(np.uint8)
-
-
 def thin(points: Array, voxel: float) -> Array:
-    """One point, the mean, per occupied voxel of that edge, so that dense places do not count more."""
+    """One point, the mean, per occupied voxel of that edge, so that dense places do not count more.
+
+    Raises InputError for an edge that divides the cloud into more voxels than can be numbered.
+    """
     if voxel <= 0 or not len(points):
         return points
+    extent = float(np.ptp(points, axis=0).max())
+    if not extent / voxel < 2**53:
+        raise InputError(f"A cloud of {extent:g} m cannot be thinned to voxels of {voxel:g} m; give others (--voxel).")
     keys = np.floor((points - points.min(axis=0)) / voxel).astype(np.int64)
     _, inverse, counts = np.unique(keys, axis=0, return_inverse=True, return_counts=True)
     inverse = inverse.reshape(-1)
@@ -136,9 +109,11 @@ def evaluate_cloud(
     Both are thinned to one point per `voxel` (default threshold / 2, 0 = not). The estimate is first
     moved by `truth_from_estimate`, then, rigidly, by `icp`. Raises InputError on empty clouds.
     """
-    if not threshold > 0:
-        raise InputError(f"The distance threshold must be above 0, got {threshold:g}.")
+    if not 0 < threshold < math.inf:
+        raise InputError(f"The distance threshold must be above 0, and finite, got {threshold:g}.")
     voxel = threshold / 2 if voxel is None else voxel
+    if not 0 <= voxel < math.inf:
+        raise InputError(f"The edge of voxels must be 0 (none) or above, and finite, got {voxel:g}.")
     total = truth_from_estimate or Sim3.identity()
     moved = total.apply(estimate)
     truth = thin(np.asarray(truth, dtype=np.float64), voxel)

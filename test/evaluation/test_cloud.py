@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import open3d as o3d
 import pytest
@@ -9,7 +11,8 @@ from scipy.spatial.transform import Rotation
 
 from spatial_fm_ros.core.errors import InputError
 from spatial_fm_ros.core.geometry.similarity import Sim3
-from spatial_fm_ros.evaluation.cloud import evaluate_cloud, read_points, thin
+from spatial_fm_ros.core.io.cloud_files import read_points
+from spatial_fm_ros.evaluation.cloud import evaluate_cloud, thin
 
 
 def room(n: int = 20_000, seed: int = 0) -> np.ndarray:
@@ -69,16 +72,29 @@ def test_a_small_misalignment_is_found(icp, scale):
     assert errors.alignment == ("ICP" if icp else "given similarity")
 
 
-def test_files_and_sentences(tmp_path):
-    cloud = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(room(100)))
-    for name in ("a.ply", "a.pcd"):
-        o3d.io.write_point_cloud(str(tmp_path / name), cloud)
-        assert len(read_points(tmp_path / name)) == 125
-    with pytest.raises(InputError, match="There is no cloud at"):
-        read_points(tmp_path / "b.ply")
-    (tmp_path / "c.ply").write_bytes(b"nothing")
-    with pytest.raises(InputError, match="c.ply holds no points"):
-        read_points(tmp_path / "c.ply")
+def test_files_are_read_as_exactly_as_they_hold_points(tmp_path):
+    cloud = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(room(100) + [450_000, 5_400_000, 0]))
+    cloud.colors = o3d.utility.Vector3dVector(np.full((125, 3), [1.0, 0.2, 0.0]))
+    o3d.io.write_point_cloud(str(tmp_path / "a.ply"), cloud)
+    points, colors = read_points(tmp_path / "a.ply")
+    np.testing.assert_array_equal(points, np.asarray(cloud.points))  # map coordinates need float64
+    assert (colors == [255, 51, 0]).all()
+    o3d.io.write_point_cloud(str(tmp_path / "b.ply"), o3d.geometry.PointCloud(cloud.points))
+    assert read_points(tmp_path / "b.ply")[1] is None
+
+
+def test_sentences(tmp_path):
+    for content in (b"nothing", b"ply\nformat ascii 1.0\nelement vertex 99999999999\nend_header\n"):
+        (tmp_path / "c.ply").write_bytes(content)
+        with pytest.raises(InputError, match=r"c\.ply"):
+            read_points(tmp_path / "c.ply")
+    os.mkfifo(tmp_path / "fifo.pcd")
+    for name, said in (("fifo.pcd", "is no regular file"), ("no.ply", "cannot be read"), ("a.txt", "ply or")):
+        with pytest.raises(InputError, match=said):
+            read_points(tmp_path / name)
+    for threshold, voxel in ((np.inf, None), (0.1, -1.0), (0.1, np.nan), (1e-300, None)):
+        with pytest.raises(InputError, match="above 0|or above|cannot be thinned"):
+            evaluate_cloud(room(), room(), threshold=threshold, voxel=voxel)
     with pytest.raises(InputError, match="above 0"):
         evaluate_cloud(room(), room(), threshold=0)
     with pytest.raises(InputError, match="lie within"):

@@ -56,6 +56,15 @@ class Column:
     kind: str
 
 
+@dataclass(frozen=True, eq=False)
+class Table:
+    """What a file holds: the wanted columns, colours uint8 [N, 3] or None, and comments."""
+
+    columns: dict[str, Column]
+    colors: NDArray[np.uint8] | None
+    comments: list[str]
+
+
 def header_lines(path: Path, file: BinaryIO, ends: Callable[[str], bool]) -> list[str]:
     """The lines of a header, the one that ends it included; the file stands behind it then. Raises InputError."""
     lines: list[str] = []
@@ -154,8 +163,18 @@ def _numbers(path: Path, lines: list[str], width: int) -> NDArray[np.float64]:
     return numbers
 
 
-def cloud_of(path: Path, columns: dict[str, Column], colors: NDArray[np.uint8] | None) -> tuple[PointCloud, int]:
+def points_of(path: Path, table: Table) -> tuple[NDArray[np.float64], NDArray[np.uint8] | None]:
+    """Finite points float64 [N, 3] and their colours, if any. Raises InputError where no point is left."""
+    points = np.stack([table.columns[axis].values.astype(np.float64) for axis in AXES], axis=-1)
+    usable = np.isfinite(points).all(axis=1)
+    if not usable.any():
+        raise _without_points(path, len(points))
+    return points[usable], None if table.colors is None else table.colors[usable]
+
+
+def cloud_of(path: Path, table: Table) -> tuple[PointCloud, int]:
     """A cloud of finite points, and how many others were left out. Raises InputError where no point is left."""
+    columns, colors = table.columns, table.colors
     with np.errstate(over="ignore", invalid="ignore"):
         points = np.stack([columns[axis].values.astype(np.float32) for axis in AXES], axis=-1)
         count = len(points)
@@ -172,9 +191,13 @@ def cloud_of(path: Path, columns: dict[str, Column], colors: NDArray[np.uint8] |
     usable = np.isfinite(points).all(axis=1) & np.isfinite(confidence)
     cloud = PointCloud(points, colors, np.clip(confidence, 0.0, 1.0), normals, source)[usable]
     if not len(cloud):
-        held = f"its {count} points are not finite" if count else "it announces none"
-        raise InputError(f"'{shown(path)}' holds no point that can be used: {held}.")
+        raise _without_points(path, count)
     return cloud, count - len(cloud)
+
+
+def _without_points(path: Path, count: int) -> InputError:
+    held = f"its {count} points are not finite" if count else "it announces none"
+    return InputError(f"'{shown(path)}' holds no point that can be used: {held}.")
 
 
 def _unit(axes: list[NDArray[Any]]) -> NDArray[np.float32]:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spatial_fm_ros.core.errors import InputError, OutputError
-from spatial_fm_ros.core.io.cloud_columns import CLOUD_BYTES
+from spatial_fm_ros.core.io.cloud_columns import CLOUD_BYTES, Table, cloud_of, points_of
 from spatial_fm_ros.core.io.map_facts import MapFacts
 from spatial_fm_ros.core.io.names import shown
 from spatial_fm_ros.core.io.pcd import decode_pcd, encode_pcd
@@ -71,15 +72,29 @@ def read_map(path: str | Path) -> MapFile:
     finite are left out. Raises InputError for what is no such file, does not hold what it announces, or is too large.
     """
     path = Path(path)
+    table = _table(path, "map")
+    cloud, left_out = cloud_of(path, table)
+    return MapFile(cloud, MapFacts.from_lines(table.comments), path, left_out)
+
+
+def read_points(path: str | Path) -> tuple[NDArray[np.float64], NDArray[np.uint8] | None]:
+    """Finite points float64 [N, 3], as exact as the file holds them, and colours uint8 [N, 3] or None.
+
+    Of a cloud, or of a mesh's vertices. Raises InputError as `read_map`.
+    """
+    path = Path(path)
+    return points_of(path, _table(path, "cloud"))
+
+
+def _table(path: Path, what: str) -> Table:
     form = path.suffix.lstrip(".").lower()
     if form not in _DECODERS:
-        raise InputError(f"A map is read from .ply or .pcd, got '{shown(path)}'.")
-    with open_regular(path, "map", CLOUD_BYTES) as file:
+        raise InputError(f"A {what} is read from .ply or .pcd, got '{shown(path)}'.")
+    with open_regular(path, what, CLOUD_BYTES) as file:
         try:
-            cloud, left_out, comments = _DECODERS[form](path, file)
+            return _DECODERS[form](path, file)
         except OSError as error:
-            raise InputError(f"The map '{shown(path)}' cannot be read ({error.strerror or error}).") from error
-    return MapFile(cloud, MapFacts.from_lines(comments), path, left_out)
+            raise InputError(f"The {what} '{shown(path)}' cannot be read ({error.strerror or error}).") from error
 
 
 def write_cloud(path: str | Path, cloud: PointCloud) -> int:

@@ -14,8 +14,8 @@ from spatial_fm_ros.core.io.cloud_columns import (
     SCALARS,
     Column,
     Field,
+    Table,
     check_fields,
-    cloud_of,
     header_lines,
     read_columns,
     whole_number,
@@ -62,8 +62,8 @@ def encode_pcd(cloud: PointCloud, comments: Sequence[str]) -> tuple[bytes, NDArr
     return "\n".join(lines).encode("ascii", "backslashreplace"), rows
 
 
-def decode_pcd(path: Path, file: BinaryIO) -> tuple[PointCloud, int, list[str]]:
-    """The points of an open file, points left out, comments. Raises InputError."""
+def decode_pcd(path: Path, file: BinaryIO) -> Table:
+    """The points of an open file. Raises InputError."""
     lines = header_lines(path, file, lambda line: line.split()[:1] == ["DATA"])
     header: dict[str, list[str]] = {}
     for line in lines:
@@ -82,8 +82,7 @@ def decode_pcd(path: Path, file: BinaryIO) -> tuple[PointCloud, int, list[str]]:
         )
     columns = read_columns(path, file, count, fields, _WANTED, text=form == "ascii")
     colors = None if packed is None else _colors(columns[packed.name])
-    cloud, left_out = cloud_of(path, columns, colors)
-    return cloud, left_out, [line.lstrip("# ") for line in lines if line.startswith("#")]
+    return Table(columns, colors, [line.lstrip("# ") for line in lines if line.startswith("#")])
 
 
 def _fields(path: Path, header: dict[str, list[str]]) -> list[Field]:

@@ -14,8 +14,8 @@ from spatial_fm_ros.core.io.cloud_columns import (
     SCALARS,
     Column,
     Field,
+    Table,
     check_fields,
-    cloud_of,
     header_lines,
     read_columns,
     whole_number,
@@ -57,16 +57,16 @@ def encode_ply(cloud: PointCloud, comments: Sequence[str]) -> tuple[bytes, NDArr
     return "\n".join([*lines, "end_header\n"]).encode("ascii", "backslashreplace"), rows
 
 
-def decode_ply(path: Path, file: BinaryIO) -> tuple[PointCloud, int, list[str]]:
-    """The vertices of an open file, points left out, comments. Raises InputError."""
+def decode_ply(path: Path, file: BinaryIO) -> Table:
+    """The vertices of an open file. Raises InputError."""
     lines = header_lines(path, file, lambda line: line == "end_header")
     if lines[0] != "ply":
         raise InputError(f"'{shown(path)}' is not a PLY file: it does not begin with 'ply'.")
     form, count, fields = _header(path, lines)
     check_fields(path, fields, _WANTED)
     columns = read_columns(path, file, count, fields, _WANTED, text=form == "ascii")
-    cloud, left_out = cloud_of(path, columns, _colors(columns))
-    return cloud, left_out, [line.partition(" ")[2] for line in lines if line.startswith("comment ")]
+    comments = [line.partition(" ")[2] for line in lines if line.startswith("comment ")]
+    return Table(columns, _colors(columns), comments)
 
 
 def _header(path: Path, lines: list[str]) -> tuple[str, int, list[Field]]:
