@@ -90,6 +90,9 @@ def ended_by(error: BaseException) -> int:
 def _sentence(error: BaseException) -> str:
     if isinstance(error, SpatialFMError):
         return str(error)
+    if isinstance(error, OSError) and error.filename is not None:  # no rights, a name too long, a disk that is gone
+        name = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else error.filename
+        return f"'{shown(name)}' cannot be used ({error.strerror or error}); check its name, its rights and its disk."
     kind, text = type(error).__name__, " ".join(str(error).split())
     said = f"{kind}: {text}" if text else kind
     if isinstance(error, MemoryError):

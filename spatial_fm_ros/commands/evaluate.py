@@ -57,7 +57,8 @@ def trajectory(
     from spatial_fm_ros.evaluation.tum import read_tum
 
     estimate, truth = user_path(estimate), user_path(truth)
-    json, plot = target(json, "table of figures", (estimate, truth)), target(plot, "plot", (estimate, truth))
+    json = target(json, "table of figures", (estimate, truth))
+    plot = target(plot, "plot", (estimate, truth, json))
     errors = evaluate_trajectory(
         read_tum(estimate),
         read_tum(truth),
@@ -119,7 +120,8 @@ def depth(
     from spatial_fm_ros.evaluation.depth import evaluate_depth, matched_pairs
 
     estimate, truth = user_path(estimate), user_path(truth)
-    json, plot = target(json, "table of figures", (estimate, truth)), target(plot, "plot", (estimate, truth))
+    json = target(json, "table of figures", (estimate, truth))
+    plot = target(plot, "plot", (estimate, truth, json))
     pairs = matched_pairs(
         estimate, truth, truth_unit=truth_unit, estimate_unit=estimate_unit, tolerance_s=tolerance, submap=submap
     )

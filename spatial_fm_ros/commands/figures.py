@@ -17,16 +17,25 @@ MADE_BY = "spatial-fm evaluate"
 _HEAD_BYTES = 4096
 
 
-def target(path: Path | None, what: str, inputs: Iterable[Path]) -> Path | None:
-    """The path of --json or --plot, looked at before the work. Raises OutputError where it must not be written."""
+def target(path: Path | None, what: str, others: Iterable[Path | None]) -> Path | None:
+    """The path of --json or --plot, looked at before the work; `others`: inputs and other outputs.
+
+    Raises OutputError where it must not or cannot be written.
+    """
     if path is None:
         return None
     path = user_path(path, OutputError)
-    if not os.path.lexists(path):
-        return path
-    if any(path.exists() and given.exists() and path.samefile(given) for given in inputs):
-        raise OutputError(f"The {what} would replace the input '{shown(path)}'; name another file.")
-    if path.exists():  # else a link to a file that is yet to come
+    place = os.path.realpath(path)
+    for other in others:
+        if other is not None and (place == os.path.realpath(other) or _is_same(place, other)):
+            raise OutputError(f"The {what} would replace '{shown(path)}', an input or another output; name another.")
+    folder = os.path.dirname(place)
+    if not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(
+            f"The {what} '{shown(path)}' cannot be written: '{shown(folder)}' is no folder that can be written to; "
+            "name another."
+        )
+    if os.path.exists(place):
         try:
             with open_regular(path, what) as file:
                 head = file.read(_HEAD_BYTES)
@@ -38,6 +47,13 @@ def target(path: Path | None, what: str, inputs: Iterable[Path]) -> Path | None:
                 "remove it."
             )
     return path
+
+
+def _is_same(place: str, other: Path) -> bool:
+    try:
+        return os.path.samefile(place, other)
+    except (OSError, ValueError):
+        return False
 
 
 def write_figures(path: Path | None, figures: dict[str, Any]) -> None:

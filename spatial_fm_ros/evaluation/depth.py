@@ -188,8 +188,13 @@ def matched_pairs(
     truths = open_depth(truth, truth_unit)
     stamps_e = [entry.stamp_ns for entry in estimates]
     stamps_t = [entry.stamp_ns for entry in truths]
+    if submap is not None and not estimates:
+        raise InputError(f"No depth image of {estimate} belongs to map {submap}.")
     if None not in stamps_e and None not in stamps_t:
-        index_e, index_t = associate(np.array(stamps_e), np.array(stamps_t), tolerance_s)
+        estimates, truths = (sorted(entries, key=lambda each: each.stamp_ns or 0) for entries in (estimates, truths))
+        index_e, index_t = associate(
+            *(np.array([entry.stamp_ns for entry in entries], np.int64) for entries in (estimates, truths)), tolerance_s
+        )
         matched = [(estimates[i], truths[j]) for i, j in zip(index_e, index_t)]
     elif None not in stamps_e or None not in stamps_t:
         raise InputError(

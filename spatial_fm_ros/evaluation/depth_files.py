@@ -42,10 +42,13 @@ _LARGEST = 65534  # 65535 marks unknown in other tools' files
 
 @dataclass
 class DepthEntry:
-    """One depth image of a folder. stamp_ns and K are None where nothing tells them."""
+    """One depth image of a folder. stamp_ns and K are None where nothing tells them.
+
+    unit: of one step; None where nothing tells it: whole numbers are millimetres then, others metres.
+    """
 
     file: Path
-    unit: float
+    unit: float | None
     stamp_ns: int | None = None
     K: Array | None = None
     confidence: Path | None = None
@@ -59,22 +62,24 @@ class DepthEntry:
 def read_depth(entry: DepthEntry) -> Depth:
     """float32 [h, w], NaN = unknown. Raises InputError when the file is no depth image or too large."""
     raw = _read_raw(entry.file)
-    if raw.ndim != 2 or raw.dtype.kind not in "uif":
+    if raw.ndim != 2 or raw.dtype.kind not in "uif" or raw.dtype.itemsize < 2:
         raise InputError(
             f"'{shown(entry.file)}' is no depth image: one channel is expected, 16 bit or floating point, got "
             f"{raw.dtype} of shape {raw.shape}."
         )
-    if np.issubdtype(raw.dtype, np.integer):
+    if raw.dtype.kind in "ui":
         known = (raw > 0) & (raw < 65535)
-        return np.where(known, raw * np.float64(entry.unit), np.nan).astype(np.float32)
-    depth = raw.astype(np.float32) * np.float32(entry.unit)
+        return np.where(known, raw * np.float64(entry.unit or MILLIMETRE), np.nan).astype(np.float32)
+    with np.errstate(over="ignore"):
+        depth = raw.astype(np.float32) * np.float32(entry.unit or 1.0)
     return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(np.nan))
 
 
 def _read_raw(file: Path) -> NDArray[Any]:
-    if file.suffix == ".npy":
+    kind = file.suffix.lower()
+    if kind == ".npy":
         return read_npy(file, "depth image")
-    if file.suffix == ".npz":
+    if kind == ".npz":
         found = read_npz(file, "depth image", ("depth",))
         if "depth" not in found:
             raise InputError(f"The depth image '{shown(file)}' holds no array 'depth'.")
@@ -86,11 +91,9 @@ def _pixels(file: Path, what: str) -> NDArray[Any]:
     """The image as it is stored; its size is looked at before it is decoded, and damage is an error."""
     data = read_bytes(file, what, IMAGE_BYTES)
     try:
-        if data.startswith(b"\x89PNG"):
-            header = read_header(data)
-            _check_size(*header.size)
-            return stored_pixels(header)
-        with PIL.Image.open(io.BytesIO(data)) as image:  # also TIFF of floating point numbers
+        if data[:4] not in (b"II*\0", b"MM\0*"):
+            return stored_pixels(read_header(data).bounded(MOST_PIXELS))
+        with PIL.Image.open(io.BytesIO(data), formats=("TIFF",)) as image:  # also of floating point numbers
             _check_size(*image.size)
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except Exception as error:  # readers of pictures raise anything on damaged files
@@ -118,11 +121,13 @@ def read_confidence(entry: DepthEntry) -> Depth | None:
 
 def open_depth(path: Path, unit: float | None = None) -> list[DepthEntry]:
     """The depth images at `path`: own format, sequence folder, or plain files (floats in world units,
-    16-bit integers in millimetres unless `unit` says otherwise).
+    whole numbers in millimetres unless `unit` says otherwise).
 
     Raises InputError when there are none.
     """
     path = Path(path)
+    if unit is not None and not 0 < unit < math.inf:
+        raise InputError(f"The unit of depth images must be above 0, and finite, got {unit:g}.")
     if (path / "depth").is_dir():
         path = path / "depth"
     if (path / "index.json").is_file():
@@ -149,7 +154,7 @@ def open_depth(path: Path, unit: float | None = None) -> list[DepthEntry]:
             for file in files
             if re.fullmatch("[0-9]{1,9}", file.stem)
         ]
-    return [DepthEntry(f, unit or (MILLIMETRE if f.suffix == ".png" else 1.0)) for f in files]
+    return [DepthEntry(file, unit) for file in files]
 
 
 def _own(path: Path, unit: float | None) -> list[DepthEntry]:

@@ -20,6 +20,8 @@ from spatial_fm_ros.core.types import Array
 from spatial_fm_ros.evaluation.tum import NS, StampedPoses
 
 DEFAULT_TOLERANCE_S = 0.01
+#: Stamps, offsets and tolerances are below this, seconds (95 years): sums and differences fit into 64 bits of ns.
+_MOST_S = 3e9
 
 
 @dataclass(frozen=True)
@@ -113,19 +115,37 @@ def associate(
     """Indices (into a, into b) of matched stamps: each of the shorter one with the nearest of the longer.
 
     b_ns are first shifted by `offset_s`. Pairs further apart than the tolerance are left out.
-    Both inputs must rise.
+    Both inputs must rise. Raises InputError for a tolerance or an offset that is none, and for stamps so far from 1970
+    that their differences do not fit into 64 bits.
     """
+    if not 0 <= tolerance_s < _MOST_S or not abs(offset_s) < _MOST_S:
+        raise InputError(
+            f"A tolerance is 0 s or above, an offset any number of seconds, both below {_MOST_S:g}; got "
+            f"{tolerance_s:g} and {offset_s:g}."
+        )
+    for stamps in (a_ns, b_ns):
+        if len(stamps) and not (stamps[0] > -_MOST_S * NS and stamps[-1] < _MOST_S * NS):
+            raise InputError(
+                f"Stamps of {stamps[0] / NS:g} to {stamps[-1] / NS:g} s cannot be compared; expected less than "
+                f"{_MOST_S:g} s before or after 1970."
+            )
     b_ns = b_ns + round(offset_s * NS)
     if len(a_ns) > len(b_ns):
-        index_b, index_a = associate(b_ns, a_ns, tolerance_s)
+        index_b, index_a = _nearest(b_ns, a_ns, round(tolerance_s * NS))
         return index_a, index_b
+    return _nearest(a_ns, b_ns, round(tolerance_s * NS))
+
+
+def _nearest(
+    a_ns: NDArray[np.int64], b_ns: NDArray[np.int64], tolerance_ns: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     if not len(a_ns):
         empty = np.zeros(0, dtype=np.intp)
         return empty, empty
     right = np.clip(np.searchsorted(b_ns, a_ns), 1, len(b_ns) - 1) if len(b_ns) > 1 else np.zeros(len(a_ns), np.intp)
     left = np.maximum(right - 1, 0)
     nearest = np.where(np.abs(b_ns[left] - a_ns) <= np.abs(b_ns[right] - a_ns), left, right)
-    close = np.abs(b_ns[nearest] - a_ns) <= round(tolerance_s * NS)
+    close = np.abs(b_ns[nearest] - a_ns) <= tolerance_ns
     return np.flatnonzero(close), nearest[close].astype(np.intp)
 
 

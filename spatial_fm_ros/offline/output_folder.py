@@ -31,9 +31,9 @@ def prepare_output(folder: Path, overwrite: bool = False, sources: Iterable[Path
     folder is a file, is not empty, holds something else where a result would go, cannot be written or has no room.
     """
     folder = user_path(folder, OutputError)
-    for source in sources:
-        _keep_apart(folder, source)
     try:
+        for source in sources:
+            _keep_apart(folder, source)
         if folder.exists() and not folder.is_dir():
             raise OutputError(f"The output '{shown(folder)}' is a file; name a folder.")
         folder.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import struct
 import zlib
@@ -15,9 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spatial_fm_ros.core.errors import InputError, SpatialFMError
+from spatial_fm_ros.evaluation.depth import matched_pairs
 from spatial_fm_ros.evaluation.depth_files import DepthEntry, open_depth, read_confidence, read_depth
 from spatial_fm_ros.evaluation.html_page import Page
 from spatial_fm_ros.evaluation.plots import figure_png, plot_trajectories
+from spatial_fm_ros.evaluation.trajectory import associate
 from spatial_fm_ros.evaluation.tum import read_tum
 
 LINE = "1.5 1 2 3 0 0 0 1\n"
@@ -141,3 +144,37 @@ def test_any_bytes_are_read_or_end_in_a_sentence(tmp_path: Path, cuts, key, valu
             read()
         except SpatialFMError as told:
             assert len(str(told)) < 2000
+
+
+@pytest.mark.parametrize("options", [{"tolerance_s": math.inf}, {"tolerance_s": math.nan}, {"offset_s": math.nan},
+                                     {"offset_s": 1e300}, {"tolerance_s": -1.0}])  # fmt: skip
+def test_times_that_are_none_are_refused(options):
+    stamps = np.arange(5) * 10**9
+    with pytest.raises(InputError, match="tolerance is 0 s or above, an offset any number"):
+        associate(stamps, stamps, **{"tolerance_s": 0.1, **options})
+
+
+def test_stamps_whose_difference_has_no_64_bits_are_refused():
+    ends = np.array([-(2**63) + 1, 2**63 - 1])
+    with pytest.raises(InputError, match="cannot be compared"):
+        associate(ends, ends[::-1] + 0, 1.0)
+
+
+def test_depth_of_unpadded_numbers_and_capital_endings(tmp_path):
+    """Frames 0 to 11 as '2.PNG', '10.PNG': each is compared with its own truth, in millimetres."""
+    for name in ("a", "b"):
+        (tmp_path / name / "depth").mkdir(parents=True)
+        description = '{"rate_hz": 10, "depth_unit_m": 0.001, "intrinsics": {"fx": 9, "fy": 9, "cx": 4, "cy": 4}}'
+        (tmp_path / name / "sequence.json").write_text(description)
+        for i in range(12):
+            data = cv2.imencode(".png", np.full((8, 8), 1000 + 100 * i, np.uint16))[1].tobytes()
+            (tmp_path / name / "depth" / f"{i}.PNG").write_bytes(data)
+    pairs = [make() for make in matched_pairs(tmp_path / "a", tmp_path / "b")]
+    assert len(pairs) == 12 and all((pair.estimate == pair.truth).all() for pair in pairs)
+    (tmp_path / "a" / "sequence.json").unlink()
+    assert read_depth(open_depth(tmp_path / "a")[0])[0, 0] == 1.0
+    with pytest.raises(InputError, match="unit of depth images must be above 0"):
+        open_depth(tmp_path / "a", 0.0)
+    cv2.imwrite(str(tmp_path / "a" / "depth" / "0.PNG"), np.full((8, 8), 200, np.uint8))
+    with pytest.raises(InputError, match="no depth image"):
+        read_depth(open_depth(tmp_path / "a")[0])
