@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -42,6 +43,22 @@ def test_list_names_every_checkpoint_and_licence(spatial_fm, monkeypatch):
     assert all(f"{known.id} " in done.stdout for known in PUBLISHED)  # not cut even on a narrow terminal
     assert "facebook/VGGT-1B (default)" in done.stdout and "depth-anything/DA3-BASE (default)" in done.stdout
     assert "CC BY-NC 4.0: no commercial use" in done.stdout and "Apache-2.0: commercial use is allowed" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("HF_ENDPOINT", "http://[::1", r"HF_ENDPOINT is 'http://\[::1', which is no address"),
+        ("HF_ENDPOINT", "http://127.0.0.1:99999", "HF_ENDPOINT is 'http://127.0.0.1:99999', which is no address"),
+        ("HF_HOME", "~nosuchuser/x", "The path '~nosuchuser/x/hub' cannot be used"),
+    ],
+)
+def test_settings_of_the_hub_that_are_none_are_named(name, value, sentence):
+    settings = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", name: value}
+    settings.pop("HF_HUB_CACHE", None)
+    arguments = command("weights", "get", "facebook/VGGT-1B")
+    done = subprocess.run(arguments, env=settings, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and re.search(sentence, done.stderr), done.stderr
 
 
 def test_check_says_what_a_file_is(base, spatial_fm, tmp_path):

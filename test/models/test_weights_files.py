@@ -255,6 +255,24 @@ def test_bytes_of_any_kind_end_in_a_sentence(content, start, tmp_path_factory):
         read(path)
 
 
+@pytest.mark.parametrize("old", [False, True])
+def test_what_cannot_be_looked_through_is_not_opened(old, tmp_path):
+    """torch does not mind a checksum that is wrong; it would unpickle what nobody looked at."""
+    path = tmp_path / "model.pt"
+    torch.save({"a": torch.zeros(3)}, path, _use_new_zipfile_serialization=not old)
+    content = bytearray(path.read_bytes())
+    if old:
+        del content[-40:]  # within the names of the tensors
+    else:
+        with zipfile.ZipFile(path) as archive:
+            checksum = next(entry.CRC for entry in archive.infolist() if "data.pkl" in entry.filename)
+        content = content.replace(struct.pack("<I", checksum), struct.pack("<I", checksum ^ 1))
+        assert torch.load(io.BytesIO(content), weights_only=True)
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match="damaged or not whole"):
+        read(path)
+
+
 def test_unreadable_places(tmp_path):
     with pytest.raises(ModelError, match="it is a folder"):
         read(tmp_path)

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from enum import Enum
 from urllib.parse import quote
 
-from huggingface_hub import constants
-
 from spatial_fm_ros.core.errors import ModelError
 from spatial_fm_ros.core.io.names import shown
 from spatial_fm_ros.core.models.weights import wire
+from spatial_fm_ros.core.models.weights.settings import constants
 
 _HASH = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")

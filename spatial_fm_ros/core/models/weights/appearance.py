@@ -65,7 +65,7 @@ def _of_file(file: BinaryIO, size: int) -> Appearance:
     if size > 8 and 2 <= struct.unpack("<Q", head[:8])[0] <= _LONGEST_HEADER and head[8:9] == b"{":
         return Appearance("safetensors", "a safetensors file")
     if head.startswith(_OLD_TORCH):
-        return _of_old_torch(file)
+        return _of_old_torch(file, size)
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return Appearance("", "a pickle that torch did not write; it is not opened, since it could run code")
     if head.startswith(b"GGUF"):
@@ -76,14 +76,19 @@ def _of_file(file: BinaryIO, size: int) -> Appearance:
     return Appearance("", "neither a safetensors nor a torch file")
 
 
-def _of_old_torch(file: BinaryIO) -> Appearance:
+def _damaged(size: int, error: Exception) -> Appearance:
+    why = shown(error, 200) or type(error).__name__
+    return Appearance("", f"a torch file that is damaged or not whole ({size} bytes; its pickle cannot be read: {why})")
+
+
+def _of_old_torch(file: BinaryIO, size: int) -> Appearance:
     file.seek(0)
     try:
         look_through(file, old=True)
     except Hostile as fault:
         return Appearance("", f"a torch file of the old form that {fault}", _TENSORS_REMEDY)
-    except ValueError:
-        pass  # torch says what is missing
+    except ValueError as error:
+        return _damaged(size, error)
     return Appearance("torch", "a torch file of the old form")
 
 
@@ -107,6 +112,6 @@ def _of_zip(file: BinaryIO, size: int) -> Appearance:
             look_through(content, old=False)
     except Hostile as fault_inside:
         return Appearance("", f"a torch file that {fault_inside}", _TENSORS_REMEDY)
-    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, NotImplementedError):
-        pass  # torch says what is damaged
+    except (zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError, NotImplementedError) as error:
+        return _damaged(size, error)  # torch may be less particular: what was not looked through is not opened
     return Appearance("torch", "a torch file", mappable=any("/data/" in name for name in names))

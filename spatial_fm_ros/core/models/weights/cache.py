@@ -14,12 +14,11 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 
-from huggingface_hub import constants
-
 from spatial_fm_ros.core.errors import ModelError, SpatialFMError
-from spatial_fm_ros.core.io.names import shown
+from spatial_fm_ros.core.io.names import shown, user_path
 from spatial_fm_ros.core.io.reading import read_text
 from spatial_fm_ros.core.io.writing import write_text
+from spatial_fm_ros.core.models.weights.settings import constants
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _REFERENCE_BYTES = 100
@@ -28,8 +27,8 @@ _MOST_FILES = 10_000
 
 
 def root() -> Path:
-    """Where the cache is (HF_HOME, HF_HUB_CACHE)."""
-    return Path(constants.HF_HUB_CACHE).expanduser()
+    """Where the cache is (HF_HOME, HF_HUB_CACHE). Raises ModelError for what can be no path."""
+    return user_path(constants.HF_HUB_CACHE, ModelError)
 
 
 def folder(repo: str) -> Path:

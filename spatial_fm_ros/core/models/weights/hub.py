@@ -6,9 +6,7 @@ import errno
 import re
 from pathlib import Path
 
-from huggingface_hub import constants
 from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
 
 from spatial_fm_ros.core.errors import ModelError, OutputError
 from spatial_fm_ros.core.io.names import shown
@@ -17,6 +15,7 @@ from spatial_fm_ros.core.models.weights.answers import Refusal, Refused, is_safe
 from spatial_fm_ros.core.models.weights.choice import ENDINGS, NAMES, choose, weight_files
 from spatial_fm_ros.core.models.weights.download import fetch
 from spatial_fm_ros.core.models.weights.reporting import note
+from spatial_fm_ros.core.models.weights.settings import constants, validate_repo_id
 from spatial_fm_ros.core.models.weights.wire import Lost
 
 HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+?)(/(?P<file>[\w./-]+))?(@(?P<revision>[\w./-]+))?", flags=re.ASCII)

@@ -15,12 +15,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
-from huggingface_hub import constants, get_session
-from huggingface_hub.utils import build_hf_headers
-
 from spatial_fm_ros.core import stopping
 from spatial_fm_ros.core.errors import ModelError
 from spatial_fm_ros.core.io.names import shown
+from spatial_fm_ros.core.models.weights.settings import build_hf_headers, constants, get_session
 
 #: A server that says nothing for so long is lost, seconds.
 STILL_S = 20.0
