@@ -7,11 +7,13 @@ import sys
 from collections.abc import Sequence
 
 from spatial_fm_ros.core import interrupts
+from spatial_fm_ros.core.io.streams import hold_standard_streams
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command and ends the process with its exit code."""
     try:
+        hold_standard_streams()
         with interrupts.raising():
             from spatial_fm_ros import cli
 

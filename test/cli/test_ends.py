@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -102,6 +104,16 @@ def test_odd_names_are_text_everywhere(recorded, tmp_path):
     assert rb"[b]o\xff[/i]" in done.stdout
     assert r"\x1b[31m caf\xe9" in (out / "report.html").read_text("utf-8")
     assert r"\x1b[31m caf\\xe9" in (out / "report.json").read_text("utf-8").replace(r"\\x1b", r"\x1b")
+
+
+def test_streams_that_are_closed_lead_nowhere(tmp_path):
+    """Nothing that is opened gets their numbers, and the work is done all the same."""
+    line = " ".join(shlex.quote(word) for word in command("evaluate", "trajectory", TRUTH, TRUTH, "--json", "x"))
+    for closed in (">&-", "<&- >&- 2>&-"):
+        done = subprocess.run(["bash", "-c", f"{line} {closed}"], cwd=tmp_path, capture_output=True, timeout=120)
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+        assert json.loads((tmp_path / "x").read_text())["matched"] > 100
+        (tmp_path / "x").unlink()
 
 
 def test_a_reader_that_leaves_is_no_error(recorded, tmp_path):
