@@ -95,6 +95,7 @@ def _match(text: str) -> re.Match[str] | None:
 
 
 def _download(hub_id: HubId) -> Path:
+    cache.root()  # where it can be none, nobody is asked
     if hub_id.file:
         return fetch(hub_id.repo, hub_id.file, hub_id.revision)
     try:
