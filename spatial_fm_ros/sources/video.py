@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -25,6 +26,10 @@ VIDEO_SUFFIXES = {".mp4", ".mkv", ".avi", ".mov", ".m4v", ".webm", ".mpg", ".mpe
 _SAME_NS = 2_000_000
 _LONGEST_GAP_NS = 3600 * NS
 
+#: FFmpeg would open whatever a playlist names, FIFOs too. No container begins with so many letters.
+_HEAD_BYTES = 20
+_PLAYLIST = re.compile(rb"[\t\n\r\x20-\x7e]{20}")
+
 _EXIF_BY_DEGREES = {0: 1, 90: 6, 180: 3, 270: 8}  # clockwise, to stand upright
 
 _FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
@@ -45,6 +50,11 @@ class Video(Source):
         self._open_files = ExitStack()
         file = self._open_files.enter_context(open_regular(path, "video"))
         try:
+            if _PLAYLIST.match(file.read(_HEAD_BYTES)):
+                raise InputError(
+                    f"The video {shown(path)} is a text and no video; a playlist is not followed, name a file that it "
+                    "lists."
+                )
             with _bounded_ffmpeg(options.max_pixels):
                 self._capture = cv2.VideoCapture(_name(path, file.fileno()), _backend())
             self._check()

@@ -59,9 +59,13 @@ def test_what_is_no_video_or_too_large_is_a_sentence(tmp_path):
     os.mkfifo(tmp_path / "f.mp4")
     with pytest.raises(InputError, match="is no regular file but a FIFO"):
         open_source(tmp_path / "f.mp4")
-    (tmp_path / "list.mp4").write_text("#EXTM3U\n#EXTINF:1,\n" + str(path) + "\n#EXT-X-ENDLIST\n")
+    for playlist in (f"#EXTM3U\n#EXTINF:1,\n{path}\n#EXT-X-ENDLIST\n", "ffconcat version 1.0\nfile v.avi\n"):
+        (tmp_path / "list.avi").write_text(playlist)
+        with pytest.raises(InputError, match="a playlist is not followed"):
+            open_source(tmp_path / "list.avi")
+    (tmp_path / "cut.mp4").write_bytes(b"\0\0\0\x20ftypisom")
     with pytest.raises(InputError, match="cannot be opened"):
-        open_source(tmp_path / "list.mp4")
+        open_source(tmp_path / "cut.mp4")
     assert "OPENCV_FFMPEG_CAPTURE_OPTIONS" not in os.environ
 
 
