@@ -67,6 +67,7 @@ class Outputs:
         self._submap = -1
         self._adrift = False  # the submap was put where the one before ended, for nothing told where it is
         self._correction: tuple[PosedKeyframe, Array] | None = None  # the keyframe it was seen at, world_from_odom
+        self._closed = False
         #: How often an output failed, and why it did last, by its name.
         self.failures: dict[str, tuple[int, str]] = {}
         #: Image stamp to published depth, seconds of node time, of recent keyframes.
@@ -95,6 +96,7 @@ class Outputs:
         )
 
     def close(self) -> None:
+        self._closed = True
         for publisher in self._publishers:
             self._node.destroy_lifecycle_publisher(publisher)
 
@@ -165,6 +167,8 @@ class Outputs:
         try:
             yield
         except Exception as error:
+            if self._closed:  # a timer was about to send while the publishers went
+                return
             count = self.failures.get(output, (0, ""))[0] + 1
             self.failures[output] = (count, f"{type(error).__name__}: {error}")
             if str(count).strip("0") == "1":  # the 1st, 10th, 100th …

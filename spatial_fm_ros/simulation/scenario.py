@@ -197,7 +197,7 @@ def load_scenario(path: Path) -> Scenario:
         _ = scenario.rig(), scenario.camera()  # values of the wrong kind inside lists are found by using them
     except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
         raise InputError(
-            f"The {name} is not one as this version writes it ({shown(error)}); record the run again."
+            f"The {name} is not a scenario as this version writes it ({shown(error)}); record the run again."
         ) from error
     return scenario
 

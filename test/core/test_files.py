@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from spatial_fm_ros.core.errors import ConfigError, InputError, OutputError
-from spatial_fm_ros.core.io.names import shown, user_path
+from spatial_fm_ros.core.io.names import shown, shown_address, user_path
 from spatial_fm_ros.core.io.reading import open_regular, read_bytes, read_text, regular_file
 from spatial_fm_ros.core.io.writing import part_name, replacing, sweep_parts, write_bytes, write_text
 
@@ -91,6 +91,11 @@ def test_names_are_shown_without_escapes_and_in_any_encoding():
     assert shown(os.fsdecode(b"\xff\xc3\xa4")) == "\\xffä"
     assert shown("x" * 400) == "x" * 299 + "…"
     shown("\ud800\u202e").encode("ascii", "backslashreplace")
+
+
+def test_addresses_are_shown_without_what_opens_them():
+    assert shown_address("https://me:secret@hub.example:8443/a/b?X-Signature=12#x") == "https://hub.example:8443/a/b"
+    assert shown_address("https://hub.example/a@b") == "https://hub.example/a@b"
 
 
 def test_paths_of_users(tmp_path):

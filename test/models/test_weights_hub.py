@@ -228,8 +228,7 @@ def test_a_cache_without_write_access(robot, tmp_path, monkeypatch):
     from spatial_fm_ros.core.errors import ModelError
     from spatial_fm_ros.core.models.weights.hub import get
 
-    address = robot.hub.address + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address)
+    monkeypatch.setattr(constants, "ENDPOINT", robot.hub.address)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     tmp_path.chmod(0o555)
     with not_root(), pytest.raises(ModelError, match="cannot be stored in .*: Permission denied. HF_HOME"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from spatial_fm_ros.core.errors import InputError, SpatialFMError
@@ -16,6 +17,11 @@ def shown(text: object, most: int = 300) -> str:
     full = str(text)
     cut = full if len(full) <= most else f"{full[: most - 1]}…"
     return "".join(_shown(character) for character in cut)
+
+
+def shown_address(text: object) -> str:
+    """A network address as `shown`, without what opens it: a name and password before the host, a signed query."""
+    return shown(re.sub(r"(?<=//)[^/?#]*@", "", str(text)).partition("?")[0])
 
 
 def _shown(character: str) -> str:

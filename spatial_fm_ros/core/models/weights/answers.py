@@ -10,7 +10,7 @@ from enum import Enum
 from urllib.parse import quote
 
 from spatial_fm_ros.core.errors import ModelError
-from spatial_fm_ros.core.io.names import shown
+from spatial_fm_ros.core.io.names import shown, shown_address
 from spatial_fm_ros.core.models.weights import wire
 from spatial_fm_ros.core.models.weights.settings import constants
 
@@ -60,7 +60,7 @@ def describe(repo: str, name: str, revision: str) -> RemoteFile:
     with wire.ask("HEAD", file_address(repo, name, revision), leave=True) as answer:
         refuse_status(answer)
         headers = answer.headers
-    what = f"{shown(constants.ENDPOINT)} says of {repo}/{shown(name)}"
+    what = f"{shown_address(constants.ENDPOINT)} says of {repo}/{shown(name)}"
     return RemoteFile(_hash(headers, what), _commit(headers, revision, what), _size(headers, what))
 
 
@@ -73,7 +73,8 @@ def names_of(repo: str, revision: str) -> list[str]:
         listed = json.loads(content)["siblings"]
         names = [each["rfilename"] for each in listed]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ModelError(f"{shown(constants.ENDPOINT)} gives no list of the files of {repo}; it is no hub.") from error
+        hub = shown_address(constants.ENDPOINT)
+        raise ModelError(f"{hub} gives no list of the files of {repo}; it is no hub.") from error
     return [name for name in names if isinstance(name, str) and is_safe(name)]
 
 

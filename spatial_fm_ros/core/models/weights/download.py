@@ -19,7 +19,7 @@ from typing import IO
 
 from spatial_fm_ros.core import stopping
 from spatial_fm_ros.core.errors import ModelError, OutputError
-from spatial_fm_ros.core.io.names import shown
+from spatial_fm_ros.core.io.names import shown, shown_address
 from spatial_fm_ros.core.models.weights import cache, wire
 from spatial_fm_ros.core.models.weights.answers import RemoteFile, describe, file_address, refuse_status
 from spatial_fm_ros.core.models.weights.checksum import git_blob_of, sha256_of
@@ -110,7 +110,7 @@ def _append(address: str, file: IO[bytes], length: int, what: str, pace: _Pace) 
         elif answer.status == 200:
             done = _empty(file) if done else 0  # a server that knows no ranges sends it all
         else:
-            raise ModelError(f"{shown(answer.address)} answered {answer.status} when asked for {what}.")
+            raise ModelError(f"{shown_address(answer.address)} answered {answer.status} when asked for {what}.")
         announced = answer.headers.get("content-length", str(length - done))
         if announced != str(length - done):
             raise ModelError(

@@ -9,7 +9,7 @@ from pathlib import Path
 from huggingface_hub.errors import HFValidationError
 
 from spatial_fm_ros.core.errors import ModelError, OutputError
-from spatial_fm_ros.core.io.names import shown
+from spatial_fm_ros.core.io.names import shown, shown_address
 from spatial_fm_ros.core.models.weights import cache
 from spatial_fm_ros.core.models.weights.answers import Refusal, Refused, is_safe, names_of
 from spatial_fm_ros.core.models.weights.choice import ENDINGS, NAMES, choose, weight_files
@@ -115,7 +115,7 @@ def _download(hub_id: HubId) -> Path:
 
 
 def _reason(hub_id: HubId, error: BaseException) -> str:
-    name, hub = hub_id.repo, shown(constants.ENDPOINT)
+    name, hub = hub_id.repo, shown_address(constants.ENDPOINT)
     if isinstance(error, Refused):
         return _refusal(hub_id, error)
     if isinstance(error, _Offline):
@@ -135,7 +135,7 @@ def _reason(hub_id: HubId, error: BaseException) -> str:
 
 
 def _refusal(hub_id: HubId, refused: Refused) -> str:
-    name, hub = hub_id.repo, shown(constants.ENDPOINT)
+    name, hub = hub_id.repo, shown_address(constants.ENDPOINT)
     if refused.why is Refusal.GATED:
         return (
             f"The weights {name} are given only to those who accept their licence: log in at {hub}/{name}, accept it, "
@@ -154,5 +154,5 @@ def _refusal(hub_id: HubId, refused: Refused) -> str:
 
 
 def _by_hand(hub_id: HubId) -> str:
-    address = f"{shown(constants.ENDPOINT)}/{hub_id.repo}/resolve/{hub_id.revision}/{hub_id.file or NAMES[0]}"
+    address = f"{shown_address(constants.ENDPOINT)}/{hub_id.repo}/resolve/{hub_id.revision}/{hub_id.file or NAMES[0]}"
     return f"By hand: download {address} elsewhere and set checkpoint:=FILE. "

@@ -17,7 +17,7 @@ from urllib.parse import urljoin, urlsplit
 
 from spatial_fm_ros.core import stopping
 from spatial_fm_ros.core.errors import ModelError
-from spatial_fm_ros.core.io.names import shown
+from spatial_fm_ros.core.io.names import shown, shown_address
 from spatial_fm_ros.core.models.weights.settings import build_hf_headers, constants, get_session
 
 #: A server that says nothing for so long is lost, seconds.
@@ -78,7 +78,8 @@ def whole(answer: Answer, most: int) -> bytes:
     for piece in answer.pieces:
         content += piece
         if len(content) > most:
-            raise ModelError(f"{shown(answer.address)} sends more than the {most} bytes such an answer may have.")
+            sender = shown_address(answer.address)
+            raise ModelError(f"{sender} sends more than the {most} bytes such an answer may have.")
         if time.monotonic() > deadline:
             raise Lost(f"the answer did not come within {HEAD_S:.0f} s")
     return bytes(content)
@@ -89,8 +90,8 @@ def refuse_coding(answer: Answer) -> None:
     coding = answer.headers.get("content-encoding", "identity").strip().lower()
     if coding not in ("", "identity"):
         raise ModelError(
-            f"{shown(answer.address)} sends its content as '{shown(coding, 40)}' although the plain bytes were asked "
-            "for; nothing is unpacked. Try again, without a proxy that changes what it hands on."
+            f"{shown_address(answer.address)} sends its content as '{shown(coding, 40)}' although the plain bytes were "
+            "asked for; nothing is unpacked. Try again, without a proxy that changes what it hands on."
         )
 
 
