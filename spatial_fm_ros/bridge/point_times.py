@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _NS = 1_000_000_000
-#: A sweep does not last longer. Under a unit that is not its type's custom it must last clearly less.
-MAX_SWEEP_S, MAX_SWEEP_OF_OTHER_UNITS_S = 1.5, 0.6
+#: A sweep does not last longer. Under a unit that is not its type's custom it must last clearly less, and not a moment only.
+MAX_SWEEP_S, SWEEP_OF_OTHER_UNITS_S = 1.5, (0.005, 0.6)
 #: Times further than this from the stamp belong to another clock.
 MAX_FROM_STAMP_NS = 10 * _NS
 
@@ -85,11 +85,13 @@ def _units(kind: str, name: str, span: float) -> list[int]:
         return [told]
     custom = _NS if kind == "f" else 1
     coarsest_first = (_NS, 1_000_000, 1_000, 1) if kind == "f" else (1_000_000, 1_000, 1)
+    if not span:  # one point, a flash LiDAR: then only the stamp can tell
+        return list(coarsest_first)
     for unit in coarsest_first:
         seconds = span * unit / _NS
-        if seconds <= (MAX_SWEEP_S if unit == custom else MAX_SWEEP_OF_OTHER_UNITS_S):
-            # A span of nothing (one point, a flash LiDAR) fits every unit: then only the stamp can tell.
-            return [unit] if span else list(coarsest_first)
+        least, most = (0.0, MAX_SWEEP_S) if unit == custom else SWEEP_OF_OTHER_UNITS_S
+        if least <= seconds <= most:
+            return [unit]
     return []
 
 

@@ -94,6 +94,8 @@ def test_empty_cloud_is_an_empty_scan(maker):
         (("time_stamp", 8), [1_700_000_000_250.0, 1_700_000_000_350.0], [0, 100_000_000]),  # absolute milliseconds
         (("timestamp", 7), [1.7e9, 1.7e9 + 128], None),  # a float cannot hold the epoch
         (("time", 7), [0.0, 0.0], None),  # not filled
+        (("time", 7), [0.0, 2.0], None),  # no sweep lasts 2 s, nor 2 ms in milliseconds
+        (("t", 6), [0, 1_300_000], [0, 1_300_000]),  # a packet's cloud
     ],
 )
 def test_point_times(maker, field, values, want_ns):
