@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _NS = 1_000_000_000
-#: A sweep does not last longer. Under a unit that is not its type's custom it must last clearly less, and not a moment only.
+#: A sweep does not last longer. Under a unit that is not its type's custom it must last clearly less, but last.
 MAX_SWEEP_S, SWEEP_OF_OTHER_UNITS_S = 1.5, (0.005, 0.6)
 #: Times further than this from the stamp belong to another clock.
 MAX_FROM_STAMP_NS = 10 * _NS
