@@ -9,6 +9,7 @@ from typing import Any
 from spatial_fm_ros.bridge.decode import decode_camera_info, frame_name, open_compressed_image, open_image
 from spatial_fm_ros.core.errors import InputError
 from spatial_fm_ros.core.geometry.optical import optical_frame
+from spatial_fm_ros.core.intake.one_kind import two_frames, two_sizes
 from spatial_fm_ros.core.io.names import shown
 from spatial_fm_ros.core.pictures.decode import MAX_PIXELS
 from spatial_fm_ros.core.types import Camera, Frame
@@ -80,16 +81,10 @@ class BagCamera:
         """A sentence for each frame and size that was left out."""
         topic, found = shown(self.topics.image), []
         for frame, count in self._other_frames.most_common(_NAMED):
-            found.append(
-                f"Images of '{topic}' come in two frames ('{shown(self._named)}' and '{shown(frame)}'); those of "
-                f"'{shown(frame)}' ({count}) are left out. Give each camera its own topic."
-            )
+            found.append(two_frames(topic, shown(self._named), shown(frame), count=count))
         for size, count in self._other_sizes.most_common(_NAMED):
             assert self._size is not None
-            found.append(
-                f"Images of '{topic}' come in two sizes ({self._size[0]}x{self._size[1]} and {size}); those of {size} "
-                f"({count}) are left out. Give each camera its own topic."
-            )
+            found.append(two_sizes(topic, self._size, size, count))
         return found
 
     def _decode(self, message: Any, stamp_ns: int, info: Any) -> Frame | None:

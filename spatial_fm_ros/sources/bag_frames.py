@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from spatial_fm_ros.bridge.decode import frame_name, odometry_frames
+from spatial_fm_ros.core.intake.one_kind import two_frames
 from spatial_fm_ros.core.io.names import shown
 from spatial_fm_ros.sources.reasons import Reasons
 
@@ -32,8 +33,7 @@ class SensorFrames:
     def notes(self) -> list[str]:
         """A sentence for each frame that was left out."""
         return [
-            f"Messages of '{shown(topic)}' come in two frames ('{shown(self._first[topic])}' and '{shown(frame)}'); "
-            f"those of '{shown(frame)}' ({count}) are left out. Give each sensor its own topic."
+            two_frames(shown(topic), shown(self._first[topic]), shown(frame), "Messages", "sensor", count)
             for topic, others in self._others.items()
             for frame, count in others.most_common(_NAMED)
         ]

@@ -38,18 +38,22 @@ class OneKind(Generic[Kind]):
         return True
 
 
-def two_frames(topic: str, kept: str, other: str, what: str = "Images", sensor: str = "camera") -> str:
-    """What is said of messages in a second frame."""
+def two_frames(
+    topic: str, kept: str, other: str, what: str = "Images", sensor: str = "camera", count: int | None = None
+) -> str:
+    """What is said of messages in a second frame; count: how many came, where that is known."""
+    return _two(topic, "frames", f"'{kept}'", f"'{other}'", what, sensor, count)
+
+
+def two_sizes(topic: str, kept: tuple[int, int], other: tuple[int, int] | str, count: int | None = None) -> str:
+    """What is said of images of a second size, (width, height) or WIDTHxHEIGHT; count as of `two_frames`."""
+    second = other if isinstance(other, str) else f"{other[0]}x{other[1]}"
+    return _two(topic, "sizes", f"{kept[0]}x{kept[1]}", second, "Images", "camera", count)
+
+
+def _two(topic: str, kinds: str, kept: str, other: str, what: str, sensor: str, count: int | None) -> str:
+    many = "" if count is None else f" ({count})"
     return (
-        f"{what} of '{topic}' come in two frames ('{kept}' and '{other}'); those of '{other}' are left out. "
+        f"{what} of '{topic}' come in two {kinds} ({kept} and {other}); those of {other}{many} are left out. "
         f"Give each {sensor} its own topic."
-    )
-
-
-def two_sizes(topic: str, kept: tuple[int, int], other: tuple[int, int]) -> str:
-    """What is said of images of a second size; (width, height)."""
-    first, second = f"{kept[0]}x{kept[1]}", f"{other[0]}x{other[1]}"
-    return (
-        f"Images of '{topic}' come in two sizes ({first} and {second}); those of {second} are left out. "
-        "Give each camera its own topic."
     )
